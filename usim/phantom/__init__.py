@@ -1,0 +1,1 @@
+"""The phantom language: description, strict loading, random draws, and the scene evaluated at points."""

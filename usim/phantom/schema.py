@@ -1,0 +1,128 @@
+"""The scene: everything one frame is made from, as plain values without any randomness."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from usim.description import Description
+from usim.medium import Medium
+from usim.phantom.regions import AnyRegion, Echogenicity, Position
+from usim.probe import Probe
+from usim.scan import Image, Noise, Receive, Tgc
+from usim.transmit import PlaneScan, Transmit
+from usim.units import Count, Quantity
+
+MOST_REGIONS = 4096
+MOST_POINTS = 65536
+MOST_FRAMES = 10**9
+
+
+class CloudSpec(Description):
+    """Scatterers that the simulator draws itself."""
+
+    model: Literal["plane", "volume", "field"] = "plane"
+    """plane: in-plane cloud with the elevation folded in; volume: 3-D cloud; field: infinite density, no scatterers."""
+    per_cell: Annotated[float, Quantity("number", least=0.05, most=1000.0)] = 10.0
+    """Effective number of scatterers per resolution cell, on axis at the transmit focus."""
+    amplitude: Literal["unit", "gaussian"] = "unit"
+    """Law of the scattering amplitudes, both of unit variance."""
+
+
+class CloudFile(Description):
+    """Your own scatterers: an .npz file with position (N, 3) in metres and amplitude (N,)."""
+
+    file: Annotated[str, Field(min_length=1, max_length=1000)]
+    """Path, relative to the phantom file."""
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+    """Hash of the file; filled in by loading."""
+
+
+def _cloud_kind(given: Any) -> str:
+    from_file = "file" in given if isinstance(given, dict) else isinstance(given, CloudFile)
+    return "CloudFile" if from_file else "CloudSpec"
+
+
+Cloud = Annotated[
+    Annotated[CloudSpec, Tag("CloudSpec")] | Annotated[CloudFile, Tag("CloudFile")], Discriminator(_cloud_kind)
+]
+
+
+class Texture(Description):
+    """A slow random variation of the background's echogenicity, fixed in space."""
+
+    std: Annotated[float, Quantity("level", least=0.0, most=20.0)]
+    """dB; standard deviation about the background's echogenicity."""
+    correlation: Annotated[float, Quantity("length", least=0.1e-3, most=50e-3)]
+    """Metres; distance at which the autocorrelation falls to 1/e."""
+    seed: Annotated[int, Count(0, 2**63 - 1)] = 0
+    """Which texture; drawn for every frame of a random phantom."""
+
+
+class Background(Description):
+    """What fills the scene where no region lies; its name is that of label 0."""
+
+    name: Annotated[str, Field(max_length=100)] = "background"
+    """The name of label 0."""
+    echogenicity: Echogenicity
+    """dB relative to the reference tissue, or "anechoic"."""
+    texture: Texture | None = None
+    """Slow variation in space; none unless given."""
+
+
+class Point(Description):
+    """A coherent point target, at elevation 0."""
+
+    name: Annotated[str, Field(max_length=100)] = "point"
+    """The name in the list of points."""
+    position: Position
+    """Metres; (x, z)."""
+    amplitude: Annotated[float, Quantity("level", least=-100.0, most=150.0)]
+    """dB; peak intensity over mean 0 dB tissue at that place, before interference."""
+
+
+class Scene(Description):
+    """One concrete scene: probe, medium, scan and what is in front of the probe; later regions lie over earlier ones.
+
+    Raises ConfigError naming every field that is missing, unknown or outside its limits.
+
+    >>> scene = Scene(
+    ...     probe="L11-5v",
+    ...     image={"x": ["-19 mm", "19 mm"], "z": ["2 mm", "42 mm"], "pixels": [512, 512]},
+    ...     background={"echogenicity": "0 dB"},
+    ... )
+    >>> scene.receive.f_number
+    1.5
+    """
+
+    description: Annotated[str, Field(max_length=2000)] = ""
+    """Free text, written to the file."""
+    probe: Probe
+    """A preset's name, a mapping of fields, or a preset with some fields overridden."""
+    medium: Medium = Medium()
+    """Speed of sound and attenuation."""
+    transmit: Transmit = PlaneScan()
+    """A focused scan or a plane wave."""
+    receive: Receive = Receive()
+    """The receive aperture."""
+    image: Image
+    """The pixel grid and the grey scale."""
+    scatterers: Cloud = CloudSpec()
+    """How the scene is filled with scatterers."""
+    noise: Noise | None = None
+    """Electronic noise; none unless given."""
+    tgc: Tgc = "auto"
+    """Time-gain compensation: "auto", "none" or a slope in dB/cm."""
+    background: Background
+    """What fills the scene where no region lies."""
+    regions: Annotated[tuple[AnyRegion, ...], Field(max_length=MOST_REGIONS)] = ()
+    """Shapes of other echogenicity; label k is region k, counted from 1."""
+    points: Annotated[tuple[Point, ...], Field(max_length=MOST_POINTS)] = ()
+    """Point targets."""
+    frames: Annotated[int, Count(1, MOST_FRAMES)] = 1
+    """Number of frames that `usim generate` makes unless told otherwise."""
+    seed: Annotated[int, Count(0, 2**63 - 1)] = 0
+    """Start of every random stream."""
+    engine: Literal["psf"] = "psf"
+    """The engine that makes the image."""
