@@ -1,0 +1,67 @@
+"""usim: an ultrasound speckle simulator that knows the truth.
+
+>>> import usim
+>>> frame = usim.simulate("cyst")  # doctest: +SKIP
+>>> frame.bmode.shape, frame.truth.bmode.shape  # doctest: +SKIP
+((512, 512), (512, 512))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from usim.frame import Axes, Frame, Truth
+    from usim.io.dataset import open_frames as open
+    from usim.medium import Medium
+    from usim.phantom.load import load_phantom
+    from usim.pipeline import simulate
+    from usim.probe import Probe
+    from usim.scatterers import Scatterers
+    from usim.streams import stream
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Axes",
+    "Frame",
+    "Medium",
+    "Probe",
+    "Scatterers",
+    "Truth",
+    "errors",
+    "load_phantom",
+    "open",
+    "simulate",
+    "stream",
+]
+
+# Names are imported when they are first used (PEP 562): importing everything takes more than a second.
+_HOMES = {
+    "Axes": "usim.frame:Axes",
+    "Frame": "usim.frame:Frame",
+    "Medium": "usim.medium:Medium",
+    "Probe": "usim.probe:Probe",
+    "Scatterers": "usim.scatterers:Scatterers",
+    "Truth": "usim.frame:Truth",
+    "load_phantom": "usim.phantom.load:load_phantom",
+    "open": "usim.io.dataset:open_frames",
+    "simulate": "usim.pipeline:simulate",
+    "stream": "usim.streams:stream",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("usim.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'usim' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

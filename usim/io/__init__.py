@@ -1,0 +1,1 @@
+"""Files: the table of datasets, shards, manifests and the frames that are read back."""

@@ -1,0 +1,135 @@
+"""The table of datasets in a shard: the one place where names, types, units and meanings are written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FORMAT = "usim-1"
+
+#: Bytes of text that fit an attribute: HDF5's object headers end at 64 kB in the format that old readers know.
+ATTRIBUTE_BYTES = 60_000
+
+#: What `--store` may add to a shard.
+STORABLE = ("iq", "scatterers")
+
+#: Where zea looks for the data of a recording.
+ZEA_DATA = "tracks/track_0/data"
+
+#: The version of zea's format that the links follow; zea takes a file without it for an ancient one.
+ZEA_VERSION = "0.1.8"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset of a shard.
+
+    path: name in the file. dtype: NumPy type; "json" and "text" are UTF-8 strings of fixed length. dims: names of the
+    axes. unit: SI unit, dB, or 1. zea: name of the zea map that links here. store: the `--store` word that adds it.
+    """
+
+    path: str
+    dtype: str
+    dims: tuple[str, ...]
+    unit: str
+    description: str
+    zea: str | None = None
+    store: str | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """True for data with one image per frame."""
+        return self.dims[:3] == ("frame", "z", "x")
+
+
+_IMAGE = ("frame", "z", "x")
+
+DATASETS = (
+    Dataset("bmode", "f4", _IMAGE, "dB", "B-mode image, 20 log10(envelope), clipped to [-150, 0]", "image"),
+    Dataset("envelope", "f4", _IMAGE, "1", "envelope after TGC, 1 at 0 dB", "envelope_data"),
+    Dataset(
+        "iq", "f4", (*_IMAGE, "iq"), "1", "IQ after TGC, envelope's scale: real, imaginary", "beamformed_data", "iq"
+    ),
+    Dataset(
+        "truth/bmode", "f4", _IMAGE, "dB", "the image without speckle, E[10 log10 |env|^2], unclipped", "truth_bmode"
+    ),
+    Dataset(
+        "truth/resolved_db",
+        "f4",
+        _IMAGE,
+        "dB",
+        "echogenicity blurred by |PSF|^2 only, relative to reference tissue",
+        "truth_resolved_db",
+    ),
+    Dataset(
+        "truth/echogenicity_db",
+        "f4",
+        _IMAGE,
+        "dB",
+        "scattering strength, unblurred, relative to reference tissue; anechoic = -100",
+        "truth_echogenicity_db",
+    ),
+    Dataset("truth/labels", "u2", _IMAGE, "1", "region per pixel: an index into truth/label_names"),
+    Dataset(
+        "truth/few_scatterers",
+        "u1",
+        _IMAGE,
+        "1",
+        "1 where the effective scatterer number is below 5 and truth/bmode is good to about 0.3 dB",
+        "truth_few_scatterers",
+    ),
+    Dataset("truth/label_names", "json", ("frame",), "1", "JSON list of region names by label; 0 is the background"),
+    Dataset("axes/z", "f8", ("z",), "m", "depth of the pixel centres; (frame, z) when it differs between frames"),
+    Dataset("axes/x", "f8", ("x",), "m", "lateral position of the pixel centres; (frame, x) when it differs"),
+    Dataset("coordinates", "f4", ("z", "x", "xyz"), "m", "x, y, z of every pixel; a leading frame axis as in axes"),
+    Dataset("index/scene", "i8", ("frame",), "1", "index of the drawn scene"),
+    Dataset("index/look", "i8", ("frame",), "1", "index of the speckle draw of that scene"),
+    Dataset("index/slice", "i8", ("frame",), "1", "index of the elevation slice"),
+    Dataset("index/angle", "i8", ("frame",), "1", "index of the steering angle"),
+    Dataset("index/time", "i8", ("frame",), "1", "index of the time step"),
+    Dataset("params", "json", ("frame",), "1", "JSON object: what was drawn, seed, index, look, dB reference, noise"),
+    Dataset(
+        "scatterers/position",
+        "f8",
+        ("scatterer", "xyz"),
+        "m",
+        "x, y, z of the scatterers, frame by frame",
+        None,
+        "scatterers",
+    ),
+    Dataset("scatterers/amplitude", "f8", ("scatterer",), "1", "scattering amplitude", None, "scatterers"),
+    Dataset(
+        "scatterers/offsets",
+        "i8",
+        ("frame+1",),
+        "1",
+        "frame f owns the scatterers offsets[f] to offsets[f+1]",
+        None,
+        "scatterers",
+    ),
+    Dataset("config_yaml", "text", (), "1", "the phantom file, when it is too long for the attribute of that name"),
+    Dataset("probe/name", "text", (), "1", "probe model (this group is there when all frames share one probe)"),
+    Dataset("probe/type", "text", (), "1", "geometry of the array"),
+    Dataset("probe/probe_center_frequency", "f4", (), "Hz", "centre frequency"),
+    Dataset("probe/probe_bandwidth_percent", "f4", (), "%", "pulse-echo -6 dB bandwidth over the centre frequency"),
+    Dataset("probe/probe_geometry", "f4", ("element", "xyz"), "m", "x, y, z of the elements"),
+    Dataset("probe/element_width", "f4", (), "m", "width of one element"),
+    Dataset("probe/element_height", "f4", (), "m", "height of one element"),
+)
+
+BY_PATH = {dataset.path: dataset for dataset in DATASETS}
+
+
+def stored_images(store: tuple[str, ...]) -> tuple[Dataset, ...]:
+    """Return the per-frame image datasets of a shard that was asked to `store` extras."""
+    return tuple(d for d in DATASETS if d.is_image and (d.store is None or d.store in store))
+
+
+def bytes_per_frame(pixels: tuple[int, int], store: tuple[str, ...] = ()) -> int:
+    """Return the bytes one frame of `pixels` (x, z) adds to a shard, scatterers not counted.
+
+    >>> bytes_per_frame((100, 100))
+    246384
+    """
+    per_pixel = sum(int(d.dtype[1]) * (2 if d.dims[-1] == "iq" else 1) for d in stored_images(store))
+    # 16 kB: parameters, label names and the chunk index (measured on the shipped phantoms).
+    return per_pixel * pixels[0] * pixels[1] + 16_384

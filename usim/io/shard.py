@@ -1,0 +1,268 @@
+"""One shard: frames to the bytes of an HDF5 file, and a row of such a file back to a Frame.
+
+A shard is a pure function of its frames and header: no times, no names of machines, so equal runs give equal bytes.
+It is built in memory because h5py on a full disk can crash the process, and a file that grows is unreadable when the
+process dies; whole bytes can be hashed and renamed into place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.errors import ConfigError, DataError
+from usim.frame import Axes, Frame, Truth
+from usim.io.layout import ATTRIBUTE_BYTES, BY_PATH, FORMAT, ZEA_DATA, ZEA_VERSION, Dataset, stored_images
+from usim.scatterers import Scatterers
+
+#: Memory is taken in steps of this size while a file is built; small steps copy the growing file again and again.
+_CORE_BLOCK = 8 << 20
+#: Rows per chunk of the ragged scatterer lists.
+_SCATTERER_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class ShardHeader:
+    """What a shard says about itself: frame count, index of its first frame, seed, phantom text, and versions.
+
+    versions: of the packages that decide the bits, by name. store: extras, see `layout.STORABLE`.
+    """
+
+    frames: int
+    first_frame: int
+    seed: int
+    config_yaml: str
+    description: str
+    versions: dict[str, str]
+    store: tuple[str, ...] = ()
+
+
+@dataclass
+class _Gathered:
+    """The small parts of the frames, kept until it is known what is constant over the shard."""
+
+    x: list[NDArray[np.float64]] = field(default_factory=list)
+    z: list[NDArray[np.float64]] = field(default_factory=list)
+    label_names: list[tuple[str, ...]] = field(default_factory=list)
+    params: list[dict[str, Any]] = field(default_factory=list)
+    clouds: list[Scatterers] = field(default_factory=list)
+
+
+def encode_shard(frames: Iterable[Frame], header: ShardHeader) -> bytes:
+    """Return the bytes of the HDF5 file that holds `frames`, which are taken one at a time.
+
+    Raises ConfigError when a frame lacks something that was asked to be stored, DataError when the frames do not fit
+    the header or each other.
+
+    >>> data = encode_shard(frames, ShardHeader(frames=3, first_frame=0, seed=7, ...))  # doctest: +SKIP
+    """
+    libver = ("earliest", "v114")  # newer objects cannot be read by MATLAB and older h5py
+    where = f"shard from frame {header.first_frame}"
+    with h5py.File("shard", "w", driver="core", backing_store=False, block_size=_CORE_BLOCK, libver=libver) as file:
+        gathered = _Gathered()
+        for row, frame in enumerate(frames):
+            if row >= header.frames:
+                raise DataError(f"{where}: more than the {header.frames} frames announced")
+            _write_images(file, row, frame, header)
+            _gather(gathered, frame, header)
+        if len(gathered.params) != header.frames:
+            raise DataError(f"{where}: {len(gathered.params)} frames, {header.frames} announced")
+        _write_axes(file, gathered)
+        _write_rows(file, gathered)
+        if "scatterers" in header.store:
+            _write_scatterers(file, gathered.clouds)
+        _write_attributes(file, header)
+        _write_probe(file, gathered.params)
+        _link_for_zea(file)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def read_frame(file: h5py.File, row: int) -> Frame:
+    """Return the frame in `row` of an open shard; `iq` and `scatterers` are None when they were not stored.
+
+    Raises whatever h5py raises on a damaged file; `usim.open` turns that into a DataError with the file's name.
+    """
+    iq = file["iq"][row].view(np.complex64)[..., 0] if "iq" in file else None
+    names = json.loads(file["truth/label_names"][row])
+    truth = Truth(
+        bmode=file["truth/bmode"][row],
+        resolved_db=file["truth/resolved_db"][row],
+        echogenicity_db=file["truth/echogenicity_db"][row],
+        labels=file["truth/labels"][row],
+        few_scatterers=file["truth/few_scatterers"][row],
+        label_names=tuple(names),
+    )
+    x, z = file["axes/x"], file["axes/z"]
+    axes = Axes(x=x[row] if x.ndim == 2 else x[()], z=z[row] if z.ndim == 2 else z[()])
+    params = json.loads(file["params"][row])
+    return Frame(file["bmode"][row], file["envelope"][row], iq, truth, axes, params, _read_scatterers(file, row))
+
+
+def read_config(file: h5py.File) -> str:
+    """Return the text of the phantom file from which an open shard was made."""
+    if "config_yaml" in file:
+        return bytes(file["config_yaml"][()]).decode()
+    return str(file.attrs["config_yaml"])
+
+
+def _image_of(frame: Frame, path: str) -> NDArray[Any] | None:
+    if path == "iq":
+        # complex64 is stored as pairs of float32: compound types are read by few programs.
+        return None if frame.iq is None else np.ascontiguousarray(frame.iq).view(np.float32).reshape(*frame.iq.shape, 2)
+    owner, _, name = path.rpartition("/")
+    values: NDArray[Any] = getattr(frame.truth if owner else frame, name)
+    return values
+
+
+def _create(file: h5py.File, path: str, data: Any, **options: Any) -> h5py.Dataset:
+    spec = BY_PATH[path]
+    # A damaged byte is only noticed by HDF5 with fletcher32, and that needs chunks; scalars cannot have any.
+    if np.ndim(data) or "shape" in options:
+        options = {"fletcher32": True, "chunks": options.pop("chunks", None) or np.shape(data), **options}
+    dataset = file.create_dataset(path, data=data, track_times=False, **options)
+    _describe(dataset, spec)
+    return dataset
+
+
+def _describe(dataset: h5py.Dataset, spec: Dataset) -> None:
+    dataset.attrs["unit"] = spec.unit
+    dataset.attrs["description"] = spec.description
+
+
+def _write_images(file: h5py.File, row: int, frame: Frame, header: ShardHeader) -> None:
+    for spec in stored_images(header.store):
+        image = _image_of(frame, spec.path)
+        if image is None:
+            raise ConfigError(f"store: {spec.path} was asked for, but frame {header.first_frame + row} has none")
+        if spec.path not in file:
+            shape, chunks = (header.frames, *image.shape), (1, *image.shape)
+            _create(file, spec.path, None, shape=shape, dtype=spec.dtype, chunks=chunks)
+        if file[spec.path].shape[1:] != image.shape:
+            raise DataError(
+                f"{spec.path}: frame {header.first_frame + row} has shape {image.shape}, "
+                f"the frames before it {file[spec.path].shape[1:]}"
+            )
+        file[spec.path][row] = image
+
+
+def _gather(gathered: _Gathered, frame: Frame, header: ShardHeader) -> None:
+    gathered.x.append(np.asarray(frame.axes.x, np.float64))
+    gathered.z.append(np.asarray(frame.axes.z, np.float64))
+    gathered.label_names.append(tuple(frame.truth.label_names))
+    gathered.params.append(frame.params)
+    if "scatterers" in header.store:
+        empty = Scatterers(np.zeros((0, 3)), np.zeros(0))
+        gathered.clouds.append(empty if frame.scatterers is None else frame.scatterers)
+
+
+def _write_axes(file: h5py.File, gathered: _Gathered) -> None:
+    constant = all(
+        np.array_equal(x, gathered.x[0]) and np.array_equal(z, gathered.z[0])
+        for x, z in zip(gathered.x, gathered.z, strict=True)
+    )
+    for name, values in (("axes/x", gathered.x), ("axes/z", gathered.z)):
+        if constant:
+            _create(file, name, values[0])
+        else:
+            _create(file, name, np.stack(values), chunks=(1, len(values[0])))
+    grids = [_coordinates(x, z) for x, z in zip(gathered.x, gathered.z, strict=True)][: 1 if constant else None]
+    # Coordinates repeat two axes over the grid: they pack to a hundredth, unlike speckle, which is left as it is.
+    packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    if constant:
+        _create(file, "coordinates", grids[0], **packed)
+    else:
+        _create(file, "coordinates", np.stack(grids), chunks=(1, *grids[0].shape), **packed)
+
+
+def _coordinates(x: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float32]:
+    grid = np.zeros((len(z), len(x), 3), np.float32)
+    grid[..., 0], grid[..., 2] = x[None, :], z[:, None]
+    return grid
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON with sorted keys, no spaces and no NaN: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _write_rows(file: h5py.File, gathered: _Gathered) -> None:
+    for path, values in (("params", gathered.params), ("truth/label_names", gathered.label_names)):
+        # Fixed length: the text of variable-length strings lies outside the chunks, unprotected by fletcher32.
+        _create(file, path, np.array([canonical_json(value).encode() for value in values]), chunks=(1,))
+    names = gathered.label_names[0]
+    if all(n == names for n in gathered.label_names) and len(canonical_json(names)) < ATTRIBUTE_BYTES // 4:
+        file["truth/labels"].attrs["names"] = list(names)
+    zeros = [0] * len(gathered.params)
+    columns = {
+        "scene": [p.get("index", 0) for p in gathered.params],
+        "look": [p.get("look", 0) for p in gathered.params],
+    }
+    for name in ("scene", "look", "slice", "angle", "time"):
+        _create(file, f"index/{name}", np.array(columns.get(name, zeros), np.int64))
+
+
+def _write_scatterers(file: h5py.File, clouds: list[Scatterers]) -> None:
+    offsets = np.cumsum([0, *(len(cloud) for cloud in clouds)], dtype=np.int64)
+    rows = min(max(int(offsets[-1]), 1), _SCATTERER_CHUNK)
+    position, amplitude = [c.position for c in clouds], [c.amplitude for c in clouds]
+    _create(file, "scatterers/position", np.concatenate(position), chunks=(rows, 3))
+    _create(file, "scatterers/amplitude", np.concatenate(amplitude), chunks=(rows,))
+    _create(file, "scatterers/offsets", offsets)
+
+
+def _read_scatterers(file: h5py.File, row: int) -> Scatterers | None:
+    if "scatterers" not in file:
+        return None
+    start, stop = (int(v) for v in file["scatterers/offsets"][row : row + 2])
+    if start == stop:
+        return None
+    return Scatterers(file["scatterers/position"][start:stop], file["scatterers/amplitude"][start:stop])
+
+
+def _write_attributes(file: h5py.File, header: ShardHeader) -> None:
+    text = header.config_yaml
+    if len(text.encode()) > ATTRIBUTE_BYTES:
+        _create(file, "config_yaml", np.bytes_(text.encode()))
+        text = "too long for an attribute: see the dataset /config_yaml"
+    file.attrs["format"] = FORMAT
+    file.attrs["description"] = header.description
+    file.attrs["config_yaml"] = text
+    file.attrs["seed"] = header.seed
+    file.attrs["first_frame"] = header.first_frame
+    file.attrs["zea_version"] = ZEA_VERSION
+    for name, version in sorted(header.versions.items()):
+        file.attrs[f"{name}_version"] = version
+
+
+def _write_probe(file: h5py.File, params: list[dict[str, Any]]) -> None:
+    probes = [p.get("scene", {}).get("probe") for p in params]
+    if probes[0] is None or any(probe != probes[0] for probe in probes):
+        return
+    probe = probes[0]
+    geometry = np.zeros((probe["elements"], 3), np.float32)
+    geometry[:, 0] = (np.arange(probe["elements"]) - (probe["elements"] - 1) / 2) * probe["pitch"]
+    for name, value in (
+        ("name", str(probe.get("name") or "custom")),
+        ("type", "linear"),
+        ("probe_center_frequency", np.float32(probe["center_frequency"])),
+        ("probe_bandwidth_percent", np.float32(100 * probe["fractional_bandwidth"])),
+        ("probe_geometry", geometry),
+        ("element_width", np.float32(probe["element_width"])),
+        ("element_height", np.float32(probe["element_height"])),
+    ):
+        _create(file, f"probe/{name}", value)
+
+
+def _link_for_zea(file: h5py.File) -> None:
+    # Hard links: zea finds its own tree, and nothing is stored twice.
+    for spec in BY_PATH.values():
+        if spec.zea is not None and spec.path in file:
+            file[f"{ZEA_DATA}/{spec.zea}/values"] = file[spec.path]
+            file[f"{ZEA_DATA}/{spec.zea}/coordinates"] = file["coordinates"]
