@@ -16,8 +16,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 # Factors to the unit inside (the first of each row). Decimal, because 0.3 mm must be the float 0.0003 that a person
-# writes by hand: 0.3 * 1e-3 is 0.00029999999999999997. The second of
-# each row is what people mean most often when a bare number is beyond the limits.
+# writes by hand: 0.3 * 1e-3 is 0.00029999999999999997.
+# The second of each row is what people mean most often when a bare number is beyond the limits.
 UNITS: Final[dict[str, dict[str, Decimal]]] = {
     "length": {"m": Decimal(1), "mm": Decimal("1e-3"), "cm": Decimal("1e-2"), "um": Decimal("1e-6")},
     "frequency": {"Hz": Decimal(1), "MHz": Decimal("1e6"), "kHz": Decimal("1e3")},

@@ -1,0 +1,64 @@
+"""Drawing: from a phantom to the concrete scene of one frame.
+
+Every random number comes from a substream that is addressed, not consumed: a frame depends on (seed, index, look)
+alone, whatever was drawn before it, in whichever process. The parameters of a scene are drawn depth first in the
+order in which the document writes them, an item's `repeat` before its copies; the texture's seed is drawn last.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from pydantic import ValidationError
+
+from usim.description import refusals
+from usim.errors import ConfigError
+from usim.phantom import ranges
+from usim.phantom.load import Phantom
+from usim.phantom.schema import Scene
+
+PARAMETERS: Final = 0
+SCATTERERS: Final = 1
+NOISE: Final = 2
+
+
+def substream(seed: int, index: int, purpose: int, look: int = 0) -> np.random.Generator:
+    """Return the random generator of one purpose in one look at one scene.
+
+    seed: start of everything. index: number of the scene. purpose: PARAMETERS, SCATTERERS or NOISE.
+    look: number of the draw of the same scene.
+
+    >>> float(substream(7, 0, NOISE).random()) == float(substream(7, 0, NOISE).random())
+    True
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(index, purpose, look))
+    return np.random.Generator(np.random.Philox(sequence))
+
+
+def draw(phantom: Phantom, seed: int | None = None, index: int = 0) -> Scene:
+    """Return the scene of frame `index`: plain values, no ranges.
+
+    seed: replaces the phantom's own. A phantom without any range yields the same scene for every index.
+    Raises ConfigError when values that were drawn independently do not fit together.
+
+    >>> from usim.phantom.load import load_phantom
+    >>> draw(load_phantom("cyst")) == draw(load_phantom("cyst"), index=5)
+    True
+    """
+    seed = phantom.seed if seed is None else seed
+    generator = substream(seed, index, PARAMETERS)
+    document = ranges.resolve(phantom.document, generator)
+    background, cloud = document.get("background"), document.get("scatterers")
+    if phantom.is_random and background.get("texture") and "seed" not in background["texture"]:
+        background["texture"] = {**background["texture"], "seed": int(generator.integers(2**32))}
+    if cloud and "file" in cloud:
+        document["scatterers"] = {**cloud, "sha256": dict(phantom.clouds)[cloud["file"]]}
+    try:
+        return Scene.model_validate(document)
+    except ValidationError as error:
+        reasons = "\n".join(f"    {'.'.join(map(str, r.path))}: {r.message}" for r in refusals(error, Scene))
+        raise ConfigError(
+            f"{phantom.source}: frame {index} of seed {seed} draws values that do not fit together; "
+            f"narrow the ranges:\n{reasons}"
+        ) from None

@@ -1,0 +1,216 @@
+"""Loading a phantom file: strict reading, validation at the ends of every range, errors with line and caret."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from usim.description import Refusal, refusals
+from usim.errors import ConfigError, ResourceError
+from usim.phantom import ranges
+from usim.phantom.cloud import read_cloud
+from usim.phantom.schema import MOST_POINTS, MOST_REGIONS, CloudFile, Scene
+from usim.phantom.strict_yaml import MOST_BYTES, Mark, Marked, decode, pointed, read_yaml
+from usim.units import did_you_mean, show
+
+MOST_ERRORS: Final = 20
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A validated phantom document: a distribution of scenes, or one scene when it holds no range.
+
+    text: the YAML as it was read. source: the name used in messages. document: plain nested data, ranges included.
+    base: the folder that relative file names start from. clouds: (file, sha256) of each scatterer file.
+    """
+
+    text: str
+    source: str
+    document: dict[str, Any] = field(hash=False, repr=False)
+    base: str
+    clouds: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_random(self) -> bool:
+        """Whether any value is a range or a choice."""
+        return next(ranges.find(self.document), None) is not None
+
+    @property
+    def frames(self) -> int:
+        """Number of frames asked for."""
+        return int(self.document.get("frames", 1))
+
+    @property
+    def seed(self) -> int:
+        """Start of every random stream."""
+        return int(self.document.get("seed", 0))
+
+    @property
+    def config_yaml(self) -> str:
+        """The text, as it is written to data files."""
+        return self.text
+
+
+def shipped_phantoms() -> dict[str, Path]:
+    """Return the phantoms that come with usim, by name.
+
+    A wheel carries them inside the package; a checkout (also when installed as editable) in its top-level folder.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "phantoms", package.parent / "phantoms"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def load_phantom(path_or_name: str | Path) -> Phantom:
+    """Load a phantom file, or a shipped phantom by its name.
+
+    Raises ConfigError listing everything that is wrong, each with line, column, source line and caret; DataError for a
+    scatterer file that can't be used; ResourceError for a file that can't be read.
+
+    >>> load_phantom("cyst").frames
+    1
+    """
+    path = _find(str(path_or_name))
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ResourceError(f"{path}: can't be read ({error.strerror}); check its permissions") from None
+    return phantom_from_text(decode(raw, path.name), source=path.name, base=path.resolve().parent)
+
+
+def phantom_from_dict(document: dict[str, Any], base: str | Path = ".") -> Phantom:
+    """Make a phantom from nested plain data with the keys of a phantom file; errors as for `load_phantom`.
+
+    >>> phantom = phantom_from_dict({
+    ...     "probe": "L7-4",
+    ...     "image": {"x": ["-10 mm", "10 mm"], "z": ["5 mm", "40 mm"], "pixels": [64, 64]},
+    ...     "background": {"echogenicity": 0},
+    ... })
+    >>> phantom.is_random
+    False
+    """
+    try:
+        # JSON is YAML, and unlike a YAML dump it leaves no doubt whether '1e5' is text or a number.
+        text = json.dumps(document, indent=1, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"phantom: expected plain mappings, lists, text and numbers ({error})") from None
+    return phantom_from_text(text, source="phantom", base=base)
+
+
+def phantom_from_text(text: str, source: str = "phantom", base: str | Path = ".") -> Phantom:
+    """Make a phantom from YAML text; `source` names it in messages, relative file names start at `base`."""
+    marked = read_yaml(text, source)
+    if marked.data is None:
+        raise ConfigError(f"{source}:1:1: is empty; a phantom needs probe, image and background")
+    if not isinstance(marked.data, dict):
+        message = f"expected a mapping with probe, image and background, got {show(marked.data)}"
+        raise ConfigError(pointed(source, text, marked.values[()], message))
+    found = sorted(
+        ((_mark(refusal, marked), refusal) for refusal in set(_check(marked.data))),
+        key=lambda pair: (pair[0], str(pair[1].path), pair[1].message),
+    )
+    if found:
+        lines = [_line(mark, refusal, text, source) for mark, refusal in found[:MOST_ERRORS]]
+        more = [f"{source}: and {len(found) - MOST_ERRORS} more"] if len(found) > MOST_ERRORS else []
+        raise ConfigError("\n".join([*lines, *more]))
+    clouds = _hash_clouds(marked.data, Path(base))
+    return Phantom(text=text, source=source, document=marked.data, base=str(base), clouds=clouds)
+
+
+def _find(path_or_name: str) -> Path:
+    path, shipped = Path(path_or_name), shipped_phantoms()
+    try:
+        if path.is_file():
+            return path
+        is_folder = path.is_dir()
+    except (OSError, ValueError):
+        raise ConfigError(f"'{show(path_or_name)}' is not a file name") from None
+    if path_or_name in shipped:
+        return shipped[path_or_name]
+    name = path.stem if path.suffix in (".yaml", ".yml") else path_or_name
+    hint = did_you_mean(name, shipped)
+    what = "is a folder, not a phantom file" if is_folder else "no such file, and no shipped phantom of that name"
+    raise ConfigError(f"{path_or_name}: {what}{hint} (shipped: {', '.join(shipped)})")
+
+
+def _corners(document: dict[str, Any], broken: set[tuple[str | int, ...]]) -> Iterator[ranges.Corner]:
+    """Yield concrete documents: every range at its low and at its high end, with each option of a choice in turn."""
+    for k in range(ranges.variants(document)):
+        for end in (0, 1):
+            yield ranges.Corner(document, end, k, broken)
+
+
+def _check(document: dict[str, Any]) -> Iterator[Refusal]:
+    """Yield everything that is wrong with a document, by the path at which it is written."""
+    bad = list(ranges.malformed(document))
+    yield from bad
+    # A range beside other keys spoils the whole mapping that it stands in.
+    broken = {refusal.path[:-1] if refusal.at_key else refusal.path for refusal in bad}
+    if () in broken or any(kind in document for kind in ranges.RANGES):
+        return
+    if any("choice: expected" in refusal.message for refusal in bad):
+        return
+    if ranges.variants(document) > ranges.MOST_VARIANTS:
+        yield Refusal((), False, f"more than {ranges.MOST_VARIANTS} alternatives in one choice; split the phantom")
+        return
+    random = next(ranges.find(document), None) is not None
+    for corner in _corners(document, broken):
+        wrong = list(_check_corner(corner))
+        for refusal in wrong:
+            origin = _origin(refusal.path, corner.origins)
+            if not any(origin[: len(path)] == path[: len(origin)] for path in broken):
+                yield refusal._replace(path=origin)
+        if not random:
+            return
+
+
+def _check_corner(corner: ranges.Corner) -> Iterator[Refusal]:
+    yield from corner.problems
+    for key, most in (("regions", MOST_REGIONS), ("points", MOST_POINTS)):
+        items = corner.data.get(key)
+        count = sum(corner.copies.get((key, i), 1) for i in range(len(items))) if isinstance(items, list) else 0
+        if count > most:
+            yield Refusal((key,), False, f"{count} {key} with all repeats, at most {most} are allowed")
+    try:
+        Scene.model_validate(corner.data)
+    except ValidationError as error:
+        yield from refusals(error, Scene)
+
+
+def _origin(path: tuple[str | int, ...], origins: dict[Any, tuple[str | int, ...]]) -> tuple[str | int, ...]:
+    """Return where the value at a path of a concrete document is written in the phantom file."""
+    for cut in range(len(path), -1, -1):
+        if path[:cut] in origins:
+            return (*origins[path[:cut]], *path[cut:])
+    return path
+
+
+def _mark(refusal: Refusal, marked: Marked) -> Mark:
+    """Return where a refusal points: the key or the value, or what encloses it when it is not there."""
+    path = refusal.path
+    places = marked.keys if refusal.at_key and path in marked.keys else marked.values
+    return next((places[path[:cut]] for cut in range(len(path), -1, -1) if path[:cut] in places), Mark(0, 0))
+
+
+def _line(mark: Mark, refusal: Refusal, text: str, source: str) -> str:
+    name = ".".join(map(str, refusal.path))
+    return pointed(source, text, mark, f"{show(name, 200)}: {refusal.message}" if name else refusal.message)
+
+
+def _hash_clouds(document: dict[str, Any], base: Path) -> tuple[tuple[str, str], ...]:
+    """Read every scatterer file once, so that a damaged one is refused at loading, and keep its hash."""
+    node, hashes = document.get("scatterers"), dict[str, str]()
+    for k in range(ranges.variants(node)):
+        spec = ranges.Corner(node, 0, k, set()).data
+        if isinstance(spec, dict) and "file" in spec:
+            cloud = CloudFile.model_validate(spec)
+            hashes[cloud.file] = read_cloud(base / cloud.file, cloud.sha256)[1]
+    return tuple(hashes.items())

@@ -1,0 +1,235 @@
+"""Ranges and choices: any value of a phantom may be drawn anew for each frame.
+
+    {uniform: [a, b]}      between a and b
+    {log_uniform: [a, b]}  between a and b, uniform in the logarithm; a > 0
+    {normal: [mean, std]}  Gaussian, truncated (drawn again) beyond 4 std, so that its ends can be checked
+    {integer: [a, b]}      a whole number, both ends included
+    {choice: [...]}        one of the options, each equally likely; an option may be a value, a mapping or a range
+
+An item of `regions` or `points` may also carry `repeat: n`, n a whole number or a range: so many copies of the item,
+each drawn by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from usim.description import Refusal
+from usim.units import Count, show, split_quantity
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Path = tuple[str | int, ...]
+
+RANGES: Final = ("uniform", "log_uniform", "normal", "integer", "choice")
+MOST_OPTIONS: Final = 64
+MOST_VARIANTS: Final = 256
+MOST_COPIES: Final = 4096
+TRUNCATION: Final = 4.0
+REPEATED: Final = ("regions", "points")
+FIXED: Final[dict[Path, str]] = {
+    (): "a phantom is one document; use choices inside it",
+    ("frames",): "the number of frames is one number",
+    ("seed",): "the seed is where randomness starts",
+    ("engine",): "one phantom has one engine",
+    ("image",): "all frames have the same pixels; use ranges inside image",
+    ("image", "pixels"): "all frames have the same pixels",
+}
+
+
+class Drawn(NamedTuple):
+    """A range or choice in a document: its kind and arguments, the field it stands for, and where it is written."""
+
+    kind: str
+    args: Any
+    path: Path
+    origin: Path
+
+
+def kind_of(node: Any) -> str | None:
+    """Return which range a node of the document is, or None for a plain value."""
+    if isinstance(node, dict) and len(node) == 1:
+        key = next(iter(node))
+        return key if key in RANGES else None
+    return None
+
+
+def find(node: Any, path: Path = (), origin: Path = ()) -> Iterator[Drawn]:
+    """Yield every range of a document, in document order."""
+    kind = kind_of(node)
+    if kind:
+        yield Drawn(kind, node[kind], path, origin)
+        if kind == "choice" and isinstance(node[kind], list):
+            for i, option in enumerate(node[kind]):
+                yield from find(option, path, (*origin, kind, i))
+        return
+    for key, child in _children(node):
+        yield from find(child, (*path, key), (*origin, key))
+
+
+def malformed(node: Any) -> Iterator[Refusal]:
+    """Yield what is wrong with the ranges themselves, each at the place where it is written."""
+    for drawn in find(node):
+        fixed = next((reason for path, reason in FIXED.items() if _within(drawn.path, path)), None)
+        problem = f"can't be drawn: {fixed}" if fixed else _problem(drawn.kind, drawn.args)
+        if problem:
+            yield Refusal(drawn.origin, False, problem)
+    for origin, mapping in _mappings(node):
+        mixed = [key for key in mapping if key in RANGES] if len(mapping) > 1 else []
+        if mixed:
+            yield Refusal((*origin, mixed[0]), True, f"a range stands alone, as in {{{mixed[0]}: [...]}}")
+
+
+def _within(path: Path, fixed: Path) -> bool:
+    """True when a range at `path` would make the field `fixed` random."""
+    return path[: len(fixed)] == fixed if fixed in (("image", "pixels"),) else path == fixed
+
+
+def _problem(kind: str, args: Any) -> str:
+    if kind == "choice":
+        if not isinstance(args, list) or not 1 <= len(args) <= MOST_OPTIONS:
+            return f"choice: expected a list of 1 to {MOST_OPTIONS} options, got {show(args)}"
+        return ""
+    names = ("mean", "std") if kind == "normal" else ("low", "high")
+    if not isinstance(args, list) or len(args) != 2:
+        return f"{kind}: expected a list of two, [{', '.join(names)}], got {show(args)}"
+    if kind == "integer":
+        numbers = [a for a in args if isinstance(a, int | float) and not isinstance(a, bool) and abs(a) < 2**53]
+        if len(numbers) < 2 or any(number != int(number) for number in numbers):
+            return f"integer: expected two whole numbers, got [{show(args[0])}, {show(args[1])}]"
+    try:
+        (low, unit_low), (high, unit_high) = (split_quantity(a) for a in args)
+    except ValueError as error:
+        return f"{kind}: {error}"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{kind}: both numbers must be finite, got [{show(args[0])}, {show(args[1])}]"
+    if unit_low != unit_high:
+        return f"{kind}: both numbers need the same kind of unit, got [{show(args[0])}, {show(args[1])}]"
+    if kind == "normal":
+        return f"normal: the std must not be negative, got {show(args[1])}" if high < 0 else ""
+    if low > high:
+        return f"{kind}: the low end {show(args[0])} is above the high end {show(args[1])}"
+    if kind == "log_uniform" and low <= 0:
+        return f"log_uniform: the low end must be greater than 0, got {show(args[0])}"
+    return ""
+
+
+def _children(node: Any) -> Iterator[tuple[str | int, Any]]:
+    if isinstance(node, dict):
+        yield from node.items()
+    elif isinstance(node, list):
+        yield from enumerate(node)
+
+
+def _mappings(node: Any, origin: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    if isinstance(node, dict):
+        yield origin, node
+    for key, child in _children(node):
+        yield from _mappings(child, (*origin, key))
+
+
+def variants(node: Any) -> int:
+    """Return how many variants it takes until every option of every choice was used at least once."""
+    if kind_of(node) == "choice":
+        return sum(variants(option) for option in node["choice"])
+    return max((variants(child) for _, child in _children(node)), default=1)
+
+
+class Corner:
+    """One concrete document for validation: every range at one end, every choice at its option for variant k.
+
+    data: the plain document. origins: where each of its values is written. copies: the `repeat` of each item.
+    problems: what is wrong with a `repeat`.
+    """
+
+    def __init__(self, document: Any, end: int, k: int, broken: set[Path]) -> None:
+        self.end, self.broken = end, broken
+        self.origins: dict[Path, Path] = {}
+        self.copies: dict[Path, int] = {}
+        self.problems: list[Refusal] = []
+        self.data = self._resolve(document, k, (), ())
+
+    def _resolve(self, node: Any, k: int, path: Path, origin: Path) -> Any:
+        self.origins[path] = origin
+        kind = kind_of(node)
+        if kind and origin in self.broken:
+            return None
+        if kind == "choice":
+            k %= variants(node)
+            for i, option in enumerate(node["choice"]):
+                if k < variants(option):
+                    return self._resolve(option, k, path, (*origin, "choice", i))
+                k -= variants(option)
+        if kind:
+            self.origins[path] = origin if kind == "normal" else (*origin, kind, self.end)
+            return _end(kind, node[kind], self.end)
+        if isinstance(node, list):
+            return [self._resolve(child, k, (*path, i), (*origin, i)) for i, child in enumerate(node)]
+        if isinstance(node, dict):
+            data = {key: self._resolve(child, k, (*path, key), (*origin, key)) for key, child in node.items()}
+            if len(path) == 2 and path[0] in REPEATED and "repeat" in data:
+                self._count(data.pop("repeat"), path)
+            return data
+        return node
+
+    def _count(self, value: Any, path: Path) -> None:
+        try:
+            self.copies[path] = Count(0, MOST_COPIES).check(value)
+        except ValueError as error:
+            self.problems.append(Refusal((*path, "repeat"), False, str(error)))
+
+
+def _end(kind: str, args: list[Any], end: int) -> Any:
+    if kind == "normal":
+        mean, std = split_quantity(args[0])[0], split_quantity(args[1])[0]
+        return mean + (TRUNCATION if end else -TRUNCATION) * std
+    return args[end]
+
+
+def resolve(node: Any, generator: np.random.Generator, path: Path = ()) -> Any:
+    """Return a document as plain data, every range drawn, depth first in the order in which they are written.
+
+    A `repeat` is drawn before the copies, and each copy is drawn by itself, one after the other.
+    """
+    kind = kind_of(node)
+    if kind == "choice":
+        return resolve(node[kind][int(generator.integers(len(node[kind])))], generator, path)
+    if kind:
+        return _draw(kind, node[kind], generator)
+    if isinstance(node, list):
+        if len(path) == 1 and path[0] in REPEATED:
+            return [copy for item in node for copy in _copies(item, generator)]
+        return [resolve(child, generator, (*path, 0)) for child in node]
+    if isinstance(node, dict):
+        return {key: resolve(child, generator, (*path, key)) for key, child in node.items()}
+    return node
+
+
+def _copies(item: Any, generator: np.random.Generator) -> list[Any]:
+    while kind_of(item) == "choice":
+        item = item["choice"][int(generator.integers(len(item["choice"])))]
+    if not isinstance(item, dict) or "repeat" not in item:
+        return [resolve(item, generator, ("", 0))]
+    count = int(resolve(item["repeat"], generator, ("", 0)))
+    rest = {key: value for key, value in item.items() if key != "repeat"}
+    return [resolve(rest, generator, ("", 0)) for _ in range(count)]
+
+
+def _draw(kind: str, args: list[Any], generator: np.random.Generator) -> float | int:
+    if kind == "integer":
+        return int(generator.integers(int(args[0]), int(args[1]), endpoint=True))
+    first, second = split_quantity(args[0])[0], split_quantity(args[1])[0]
+    if kind == "uniform":
+        return float(generator.uniform(first, second))
+    if kind == "log_uniform":
+        # The exponential may round to just outside the ends, which the limits of a field may refuse.
+        return min(max(math.exp(generator.uniform(math.log(first), math.log(second))), first), second)
+    deviate = TRUNCATION + 1
+    while abs(deviate) > TRUNCATION:
+        deviate = float(generator.standard_normal())
+    return first + second * deviate
+
+
