@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from usim.description import Description
 from usim.medium import Medium
@@ -17,6 +18,8 @@ from usim.units import Count, Quantity
 MOST_REGIONS = 4096
 MOST_POINTS = 65536
 MOST_FRAMES = 10**9
+# 64 lattice nodes of 8 bytes each: 128 MB of texture at most.
+MOST_TEXTURE_CELLS = 250_000
 
 
 class CloudSpec(Description):
@@ -126,3 +129,17 @@ class Scene(Description):
     """Start of every random stream."""
     engine: Literal["psf"] = "psf"
     """The engine that makes the image."""
+
+    @model_validator(mode="after")
+    def _texture_fits(self) -> Scene:
+        """Bound the lattice that a texture is drawn on: it has 8 nodes per correlation length and a margin."""
+        if self.background.texture is not None:
+            correlation = self.background.texture.correlation
+            width, height = (last - first + 50e-3 for first, last in (self.image.x, self.image.z))
+            if width * height > MOST_TEXTURE_CELLS * correlation**2:
+                limit = math.sqrt(width * height / MOST_TEXTURE_CELLS)
+                raise ValueError(
+                    f"background.texture.correlation {correlation * 1e3:g} mm is too fine for an image of "
+                    f"{(width - 50e-3) * 1e3:g} mm by {(height - 50e-3) * 1e3:g} mm; use {limit * 1e3:.2g} mm or more"
+                )
+        return self
