@@ -1,0 +1,254 @@
+"""The command line `usim`. Only click is imported here: help must appear at once, so commands import what they need."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from usim.errors import ConfigError, ResourceError, UsimError
+
+if TYPE_CHECKING:
+    from usim.phantom.load import Phantom
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, help="Print the version; with -v also those of the libraries, and devices.")
+@click.option("-v", "--verbose", count=True, help="Say more (twice: everything).")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.pass_context
+def cli(context: click.Context, version: bool, verbose: int, quiet: bool) -> None:
+    """Simulate ultrasound images together with the truth behind their speckle.
+
+    \b
+    Example:
+      usim generate cyst && usim view cyst
+    """
+    context.obj = {"quiet": quiet}
+    level = logging.ERROR if quiet else [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("usim").setLevel(level)
+    if version:
+        _print_versions(verbose > 0)
+    elif context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command()
+@click.argument("phantom")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to make; ./NAME of the phantom by default."
+)
+@click.option("--frames", type=click.IntRange(1), help="Number of frames; the phantom's own by default.")
+@click.option("--seed", type=click.IntRange(0), help="Start of every random stream; the phantom's own by default.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; one per core by default. Never changes the frames.")
+@click.option("--shard-size", type=click.IntRange(1), help="Frames per file; about 64 MB by default.")
+@click.option("--store", default="", metavar="WORDS", help="Store more: iq, scatterers, or both with a comma.")
+@click.option(
+    "--preview", type=click.Path(path_type=Path), metavar="PNG", help="Draw frame 0 with its truths; make no data."
+)
+@click.option("--dry-run", is_flag=True, help="Say how many frames, files, bytes and minutes it takes; make no data.")
+@click.pass_context
+def generate(context: click.Context, phantom: str, output: Path | None, store: str, preview: Path | None,
+             dry_run: bool, **numbers: int | None) -> None:  # fmt: skip
+    """Simulate the frames of PHANTOM, a YAML file or the name of a shipped one, into a folder.
+
+    The folder holds manifest.json, shard-00000.h5, ... and run.json. Equal calls give equal files.
+
+    \b
+    Example:
+      usim generate training -o data/training --frames 200 --seed 3
+    """
+    if preview is not None:
+        _preview(phantom, numbers["seed"], preview)
+        return
+    from usim.phantom.load import load_phantom
+
+    loaded = load_phantom(phantom)
+    words = [word.strip() for word in store.split(",") if word.strip()]
+    folder = output or Path(Path(loaded.source).stem)
+    if dry_run:
+        _dry_run(loaded, folder, {**numbers, "store": words})
+        return
+    from usim.generate import generate as run
+    from usim.progress import human_bytes, human_time, show_progress
+
+    with show_progress(context.obj["quiet"]) as show:
+        result = run(loaded, folder, store=words, progress=show, **numbers)
+    if not context.obj["quiet"]:
+        size = human_bytes(sum(shard.bytes for shard in result.manifest.shards))
+        count, took = result.manifest.frames, human_time(result.seconds)
+        click.echo(f"{folder}: {count} frames in {len(result.manifest.shards)} shards, {size}, {took}")
+        click.echo(f"next: usim view {folder}")
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def info(path: Path) -> None:
+    """Summarise a dataset folder or a shard: shapes, axes, probe, regions, seed, files, grey levels.
+
+    \b
+    Example:
+      usim info cyst
+    """
+    from usim.info import describe
+
+    click.echo(describe(path))
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="PNG to write; PATH with .png by default.")
+@click.option(
+    "--frames", default="0,1,2", metavar="LIST", help="Frames to show, such as 0,3,5; those that exist of 0,1,2."
+)
+@click.pass_context
+def view(context: click.Context, path: Path, output: Path | None, frames: str) -> None:
+    """Draw frames of a dataset beside their truths, in millimetres and on one grey scale.
+
+    \b
+    Example:
+      usim view cyst -o cyst.png --frames 0
+    """
+    from usim.io.dataset import open_frames
+    from usim.view import contact_sheet
+
+    data = open_frames(path)
+    chosen = _numbers(frames)
+    if context.get_parameter_source("frames") is click.core.ParameterSource.DEFAULT:
+        chosen = [index for index in chosen if index < len(data)]
+    for index in chosen:
+        if not -len(data) <= index < len(data):
+            raise ConfigError(
+                f"--frames: {index} is not one of the {len(data)} frames of {path} (0 to {len(data) - 1})"
+            )
+    target = output or path.parent / f"{path.stem if path.is_file() else path.resolve().name}.png"
+    contact_sheet([data[index] for index in chosen], target)
+    click.echo(target)
+
+
+@cli.command()
+def phantoms() -> None:
+    """List the phantoms that come with usim; each name can be given to `usim generate`.
+
+    \b
+    Example:
+      usim phantoms
+    """
+    from usim.phantom.load import load_phantom, shipped_phantoms
+
+    found = shipped_phantoms()
+    width = max(map(len, found), default=0)
+    for name in found:
+        click.echo(f"{name:{width}}  {load_phantom(name).document.get('description', '')}")
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of phantom files, with which editors complete and check keys.
+
+    \b
+    Example:
+      usim schema > schema.json
+    """
+    import json
+
+    from usim.phantom.json_schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--frames: {text!r} is not a list of numbers such as 0,3,5") from None
+
+
+def _preview(phantom: str, seed: int | None, target: Path) -> None:
+    from usim.pipeline import simulate
+    from usim.view import contact_sheet
+
+    contact_sheet([simulate(phantom, seed=seed)], target)
+    click.echo(target)
+
+
+def _dry_run(phantom: Phantom, folder: Path, request: dict[str, Any]) -> None:
+    from usim.io.folder import refuse_occupied
+    from usim.progress import human_bytes
+    from usim.sizing import estimate, plan_run, refuse_too_large
+
+    plan = plan_run(phantom, **request)
+    refuse_occupied(folder)
+    refuse_too_large(plan, folder)
+    result = estimate(phantom, plan)
+    click.echo(f"folder   {folder}")
+    click.echo(f"frames   {plan.frames} of {plan.pixels[0]} x {plan.pixels[1]} pixels, seed {plan.seed}")
+    click.echo(f"shards   {len(plan.shards)} of up to {plan.shard_size} frames")
+    click.echo(f"workers  {plan.workers}")
+    click.echo(f"bytes    {result.bytes} ({human_bytes(result.bytes)})")
+    click.echo(f"memory   {result.memory} ({human_bytes(result.memory)})")
+    click.echo(f"minutes  {result.seconds / 60:.2f}")
+
+
+def _print_versions(verbose: bool) -> None:
+    from importlib.metadata import PackageNotFoundError, version
+    from importlib.util import find_spec
+
+    from usim import __version__
+
+    click.echo(f"usim {__version__}")
+    if not verbose:
+        return
+    click.echo(f"python {sys.version.split()[0]}")
+    for name in ("numpy", "scipy", "numba", "h5py", "pydantic", "matplotlib", "torch"):
+        try:
+            click.echo(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            click.echo(f"{name} not installed")
+    click.echo(f"cpu: {os.cpu_count()} cores")
+    if find_spec("torch") is not None:
+        import torch
+
+        for number in range(torch.cuda.device_count()):
+            click.echo(f"cuda:{number}: {torch.cuda.get_device_name(number)}")
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(TERMINATED)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    0 ok, 1 a bug, 2 usage or phantom, 3 data, 4 disk, memory or permission, 130 and 143 interrupted.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return int(cli.main(arguments, prog_name="usim", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "usim"
+        return _fail(f"{error.format_message().rstrip('.')}; see '{command} --help'", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; what was finished stays readable", INTERRUPTED)
+    except UsimError as error:
+        return _fail(str(error), error.exit_code)
+    except MemoryError:
+        return _fail("out of memory; lower --shard-size, --workers or image.pixels", ResourceError.exit_code)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left; what Python flushes at exit must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"error: {message}", err=True)
+    return code

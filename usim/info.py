@@ -1,0 +1,91 @@
+"""What a dataset holds, in the few lines that a person wants first."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.errors import DataError
+from usim.frame import Frame
+from usim.io.dataset import Frames, open_frames, open_shard
+from usim.io.provenance import MANIFEST, read_manifest
+from usim.progress import human_bytes
+
+#: Frames read for the grey levels: enough for percentiles, few enough to answer at once.
+_SAMPLE = 8
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    """Return the summary of a dataset folder or of one shard as lines of text.
+
+    Raises DataError, naming the file, when something is missing or damaged.
+    """
+    folder = Path(path)
+    frames = open_frames(folder)
+    try:
+        sample = [frames[int(i)] for i in np.unique(np.linspace(0, len(frames) - 1, _SAMPLE).astype(int))]
+    finally:
+        frames.close()
+    lines = [*_origin(folder, frames), *_shape(sample[0]), *_scene(sample), *_levels(sample)]
+    return "\n".join(f"{name:<12}{text}" for name, text in lines)
+
+
+def _origin(folder: Path, frames: Frames) -> list[tuple[str, str]]:
+    with open_shard(frames.parts[0].path) as file:
+        try:
+            description, seed = str(file.attrs["description"]), int(file.attrs["seed"])
+            extras = [name for name in ("iq", "scatterers") if name in file]
+            stored = ["bmode", "envelope", *extras, *(f"truth/{name}" for name in file["truth"])]
+        except (KeyError, ValueError, OSError) as error:
+            raise DataError(f"{frames.parts[0].path}: damaged attributes ({error})") from error
+    size = sum(part.path.stat().st_size for part in frames.parts)
+    count = f"{len(frames)}"
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
+        count += "" if manifest.complete else f" finished of {manifest.frames} (the run was interrupted)"
+    return [
+        ("path", str(folder)),
+        ("description", description),
+        ("frames", count),
+        ("seed", str(seed)),
+        ("shards", f"{len(frames.parts)}, {human_bytes(size)}"),
+        ("datasets", ", ".join(stored)),
+    ]
+
+
+def _shape(frame: Frame) -> list[tuple[str, str]]:
+    rows, columns = frame.bmode.shape
+    return [
+        ("shape", f"{rows} x {columns} (z, x)"),
+        ("axes", f"z {_range_mm(frame.axes.z)}, x {_range_mm(frame.axes.x)}"),
+    ]
+
+
+def _range_mm(axis: NDArray[np.float64]) -> str:
+    step = (axis[-1] - axis[0]) / max(len(axis) - 1, 1) * 1e3
+    return f"{axis[0] * 1e3:.2f} to {axis[-1] * 1e3:.2f} mm, step {step:.4f} mm"
+
+
+def _scene(sample: list[Frame]) -> list[tuple[str, str]]:
+    probes = sorted({str(frame.params.get("scene", {}).get("probe", {}).get("name")) for frame in sample})
+    names = dict.fromkeys(name for frame in sample for name in frame.truth.label_names)
+    return [("probe", ", ".join(probes)), ("labels", ", ".join(names))]
+
+
+def _levels(sample: list[Frame]) -> list[tuple[str, str]]:
+    lines = []
+    for name, images in (
+        ("bmode", [frame.bmode for frame in sample]),
+        ("truth/bmode", [frame.truth.bmode for frame in sample]),
+    ):
+        values = np.concatenate([image.ravel() for image in images])
+        low, quarter, middle, three, high = np.percentile(values, [1, 25, 50, 75, 99])
+        counts, _ = np.histogram(values, bins=16, range=(-80, 0))
+        bars = "".join(_BARS[int(np.ceil(8 * count / max(counts.max(), 1)))] for count in counts)
+        text = f"{low:.1f} | {quarter:.1f} {middle:.1f} {three:.1f} | {high:.1f} dB (1, 25, 50, 75, 99 %)"
+        lines.append((name, f"{text}  -80 [{bars}] 0"))
+    return lines

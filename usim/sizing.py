@@ -1,0 +1,171 @@
+"""What a run will take: frames into shards, bytes, memory and time, and the refusal of what cannot work."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from usim.errors import ConfigError, ResourceError
+from usim.io.layout import STORABLE, bytes_per_frame
+from usim.io.provenance import Manifest
+from usim.io.shard import ShardHeader, encode_shard
+from usim.phantom.draw import draw
+from usim.pipeline import Renderer
+
+if TYPE_CHECKING:
+    from usim.phantom.load import Phantom
+
+#: Aim for the size of a shard: large enough for few files, small enough to be built in memory.
+SHARD_BYTES = 64 << 20
+#: A run is cut into this many shards at least, so that progress is kept and a few workers have something to do.
+FEWEST_SHARDS = 4
+#: Resident memory of a worker after its imports, and bytes per pixel while a frame is simulated (measured).
+WORKER_BYTES = 250 << 20
+WORKING_BYTES_PER_PIXEL = 400
+#: Seconds until a spawned worker has imported everything (measured).
+STARTUP_S = 2.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run is cut: frames, seed, shards as ranges of frames, workers, extras, pixels (x, z) of a frame."""
+
+    frames: int
+    seed: int
+    shard_size: int
+    workers: int
+    store: tuple[str, ...]
+    pixels: tuple[int, int]
+
+    @property
+    def shards(self) -> list[range]:
+        """The range of frames of each shard."""
+        return [range(i, min(i + self.shard_size, self.frames)) for i in range(0, self.frames, self.shard_size)]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk, scatterers not counted."""
+        return self.frames * bytes_per_frame(self.pixels, self.store)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory of all workers: imports, one frame at work, and the shard twice (HDF5's image and ours)."""
+        shard = min(self.shard_size, self.frames) * bytes_per_frame(self.pixels, self.store)
+        return self.workers * (WORKER_BYTES + WORKING_BYTES_PER_PIXEL * self.pixels[0] * self.pixels[1] + 2 * shard)
+
+    def shard_path(self, folder: Path, rows: range) -> Path:
+        """Return the file of the shard that holds the frames `rows`."""
+        return folder / f"shard-{rows.start // self.shard_size:05d}.h5"
+
+    def manifest(self, phantom: Phantom, versions: dict[str, str]) -> Manifest:
+        """Return the manifest of a run that has not finished a shard yet."""
+        digest = hashlib.sha256(phantom.config_yaml.encode())
+        for name, content in phantom.clouds:
+            digest.update(f"{Path(name).name} {content}".encode())
+        return Manifest(
+            name=Path(phantom.source).stem,
+            frames=self.frames,
+            seed=self.seed,
+            shard_size=self.shard_size,
+            store=list(self.store),
+            config_sha256=digest.hexdigest(),
+            versions=versions,
+        )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take: bytes on disk, bytes of memory, seconds."""
+
+    plan: Plan
+    bytes: int
+    memory: int
+    seconds: float
+
+
+def plan_run(
+    phantom: Phantom,
+    *,
+    frames: int | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+    shard_size: int | None = None,
+    store: Collection[str] = (),
+) -> Plan:
+    """Return the plan of a run; what is None is chosen.
+
+    The shard size depends on the frames alone, never on the workers. Raises ConfigError for an unusable number or word.
+
+    >>> plan_run(load_phantom("cyst"), frames=100).shards[0]  # doctest: +SKIP
+    range(0, 10)
+    """
+    for word in store:
+        if word not in STORABLE:
+            raise ConfigError(f"store: {word!r} is unknown; allowed are {', '.join(STORABLE)}")
+    frames = _positive("frames", phantom.frames if frames is None else frames)
+    seed = phantom.seed if seed is None else seed
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed: {seed} is not an integer from 0 to 2^63 - 1")
+    pixels = draw(phantom, seed, 0).image.pixels
+    extras = tuple(word for word in STORABLE if word in store)
+    if shard_size is None:
+        shard_size = max(1, min(SHARD_BYTES // bytes_per_frame(pixels, extras), -(-frames // FEWEST_SHARDS)))
+    shard_size = min(_positive("shard-size", shard_size), frames)
+    shards = -(-frames // shard_size)
+    workers = min(os.cpu_count() or 1, shards) if workers is None else min(_positive("workers", workers), shards)
+    return Plan(frames, seed, shard_size, workers, extras, (pixels[0], pixels[1]))
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise ConfigError(f"{name}: {value} is not a positive integer")
+    return value
+
+
+def refuse_too_large(plan: Plan, folder: Path) -> None:
+    """Raise ResourceError, with the numbers and the cure, when the disk or the memory cannot hold what is planned."""
+    home = folder.absolute()
+    while not home.is_dir() and home != home.parent:
+        home = home.parent
+    free = shutil.disk_usage(home).free
+    if plan.bytes > free:
+        raise ResourceError(
+            f"{folder}: {plan.bytes} bytes are needed, {free} are free on that disk; free some or lower --frames"
+        )
+    memory = physical_memory()
+    if plan.memory > memory:
+        raise ResourceError(
+            f"{folder}: {plan.memory} bytes of memory are needed for {plan.workers} workers with shards of "
+            f"{plan.shard_size} frames, this machine has {memory}; lower --shard-size, --workers or image.pixels"
+        )
+
+
+def physical_memory() -> int:
+    """Return the bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def estimate(phantom: Phantom, plan: Plan) -> Estimate:
+    """Return what a run would take, from really simulating and encoding two of its frames here."""
+    renderer = Renderer(phantom, seed=plan.seed)
+    renderer.render(0)  # compiles and loads what later frames find ready
+    start = time.perf_counter()
+    frame = renderer.render(min(1, plan.frames - 1))
+    header = ShardHeader(1, 0, plan.seed, phantom.config_yaml, "", {}, plan.store)
+    one = len(encode_shard([frame], header))
+    seconds = time.perf_counter() - start
+    two = len(encode_shard([frame, frame], ShardHeader(2, 0, plan.seed, phantom.config_yaml, "", {}, plan.store)))
+    size = plan.frames * (two - one) + len(plan.shards) * (2 * one - two)
+    # Peak memory so far: kilobytes on Linux, bytes on macOS.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    shard = min(plan.shard_size, plan.frames) * (two - one)
+    total = STARTUP_S + plan.frames * seconds / min(plan.workers, os.cpu_count() or 1)
+    return Estimate(plan, size, plan.workers * (peak + 2 * shard), total)
