@@ -49,7 +49,7 @@ def echogenicity_db_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
     labels = label_at(scene, x, z)
     level = np.array([_decibels(part.echogenicity) for part in (scene.background, *scene.regions)])[labels]
     if _has_texture(scene):
-        level += np.where(labels == 0, texture_at(scene, x, z), 0.0)
+        level += texture_at(scene, x, z) * (labels == 0)
     return level
 
 
@@ -61,7 +61,7 @@ def echogenicity_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
     labels = label_at(scene, x, z)
     power = np.array([_power(part.echogenicity) for part in (scene.background, *scene.regions)])[labels]
     if _has_texture(scene):
-        power *= np.where(labels == 0, np.exp(math.log(10) / 10 * texture_at(scene, x, z)), 1.0)
+        power *= np.exp(texture_at(scene, x, z) * (math.log(10) / 10 * (labels == 0)))
     return power
 
 

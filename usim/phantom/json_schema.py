@@ -1,0 +1,99 @@
+"""The JSON Schema of phantom files, for editors: the models' own schema with ranges, choices and repeats let in."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from usim.phantom.ranges import FIXED, MOST_COPIES, MOST_OPTIONS
+from usim.phantom.schema import Scene
+from usim.probe import PRESETS
+
+_PAIR: Final = {"type": "array", "items": {"type": ["number", "string"]}, "minItems": 2, "maxItems": 2}
+_NUMERIC: Final = {
+    "uniform": "Between the two, [low, high].",
+    "log_uniform": "Between the two, [low, high], uniform in the logarithm.",
+    "normal": "Gaussian, [mean, std], truncated at 4 std.",
+    "integer": "A whole number, [low, high], both included.",
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a phantom file.
+
+    >>> sorted(json_schema()["required"])
+    ['background', 'image', 'probe']
+    """
+    schema = Scene.model_json_schema()
+    definitions = schema.pop("$defs")
+    for name, definition in definitions.items():
+        _open(definition, {"pixels"} if name == "Image" else set())
+    _open(schema, {str(path[0]) for path in FIXED if len(path) == 1})
+    for part in ("regions", "points"):
+        for item in _references(schema["properties"][part]):
+            definitions[item]["properties"]["repeat"] = {
+                **_wrapped({"type": "integer", "minimum": 0, "maximum": MOST_COPIES}),
+                "description": "So many copies, each drawn by itself.",
+            }
+    definitions["Probe"] = _with_presets(definitions["Probe"])
+    for name, text in _NUMERIC.items():
+        definitions[name] = {**_alone(name, _PAIR), "description": text}
+    options = {"type": "array", "minItems": 1, "maxItems": MOST_OPTIONS}
+    definitions["choice"] = {**_alone("choice", options), "description": "One of the options, equally likely."}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "usim phantom",
+        **{key: value for key, value in schema.items() if key != "title"},
+        "$defs": definitions,
+    }
+
+
+def schema_text() -> str:
+    """Return the schema as it is shipped in phantoms/schema.json."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _alone(key: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {key: value}, "required": [key], "additionalProperties": False}
+
+
+def _open(schema: dict[str, Any], fixed: set[str]) -> None:
+    """Let a range or a choice stand for each property of an object, but for the fixed ones."""
+    schema.pop("title", None)
+    for name, value in schema["properties"].items():
+        value.pop("title", None)
+        if name not in fixed:
+            schema["properties"][name] = _wrapped(value)
+
+
+def _wrapped(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that a value, a range of it (when it is a number) or a choice satisfies."""
+    inner = {key: value for key, value in schema.items() if key not in ("description", "default", "discriminator")}
+    kept = {key: schema[key] for key in ("description", "default") if key in schema}
+    if "oneOf" in inner:
+        # Where the tag itself is a choice, several members of the union fit.
+        inner["anyOf"] = inner.pop("oneOf")
+    if "prefixItems" in inner:
+        inner["prefixItems"] = [_wrapped(item) for item in inner["prefixItems"]]
+    if "items" in inner:
+        inner["items"] = _wrapped(inner["items"])
+    options = [_wrapped(o) if "prefixItems" in o or "items" in o else o for o in inner.pop("anyOf", [inner])]
+    numeric = any(option.get("type") in ("number", "integer") for option in options)
+    ranges = [{"$ref": f"#/$defs/{name}"} for name in (*(_NUMERIC if numeric else ()), "choice")]
+    return {**kept, "anyOf": [*options, *ranges]}
+
+
+def _references(schema: Any) -> list[str]:
+    if isinstance(schema, dict):
+        found = [schema["$ref"].rpartition("/")[2]] if "$ref" in schema else []
+        return [*(name for name in found if name != "choice"), *(n for v in schema.values() for n in _references(v))]
+    return [name for value in schema for name in _references(value)] if isinstance(schema, list) else []
+
+
+def _with_presets(probe: dict[str, Any]) -> dict[str, Any]:
+    """A probe is a preset's name, a preset with some fields overridden, or all of the fields."""
+    name = {"enum": list(PRESETS), "description": "One of the probes that usim knows."}
+    fields = {key: value for key, value in probe.items() if key != "required"}
+    fields["properties"] = {"preset": _wrapped(name), **probe["properties"]}
+    fields["anyOf"] = [{"required": ["preset"]}, {"required": probe["required"]}]
+    return {"anyOf": [name, fields], "description": probe["description"]}
