@@ -68,19 +68,23 @@ def _open(schema: dict[str, Any], fixed: set[str]) -> None:
 
 def _wrapped(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a schema that a value, a range of it (when it is a number) or a choice satisfies."""
-    inner = {key: value for key, value in schema.items() if key not in ("description", "default", "discriminator")}
     kept = {key: schema[key] for key in ("description", "default") if key in schema}
-    if "oneOf" in inner:
-        # Where the tag itself is a choice, several members of the union fit.
-        inner["anyOf"] = inner.pop("oneOf")
-    if "prefixItems" in inner:
-        inner["prefixItems"] = [_wrapped(item) for item in inner["prefixItems"]]
-    if "items" in inner:
-        inner["items"] = _wrapped(inner["items"])
-    options = [_wrapped(o) if "prefixItems" in o or "items" in o else o for o in inner.pop("anyOf", [inner])]
+    bare = {key: value for key, value in schema.items() if key not in (*kept, "discriminator", "title")}
+    # Where the tag of a union is a choice, several of its members fit: oneOf would refuse that.
+    options = [_inside(option) for option in bare.get("anyOf", bare.get("oneOf", [bare]))]
     numeric = any(option.get("type") in ("number", "integer") for option in options)
     ranges = [{"$ref": f"#/$defs/{name}"} for name in (*(_NUMERIC if numeric else ()), "choice")]
     return {**kept, "anyOf": [*options, *ranges]}
+
+
+def _inside(schema: dict[str, Any]) -> dict[str, Any]:
+    """Let ranges and choices into the items of a list."""
+    opened = dict(schema)
+    if "prefixItems" in opened:
+        opened["prefixItems"] = [_wrapped(item) for item in opened["prefixItems"]]
+    if "items" in opened:
+        opened["items"] = _wrapped(opened["items"])
+    return opened
 
 
 def _references(schema: Any) -> list[str]:
