@@ -35,14 +35,15 @@ def texture_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> NDArray[np.float64]:
     """
     texture = scene.background.texture
     x, z = np.asarray(x, dtype=np.float64), np.asarray(z, dtype=np.float64)
+    shape = np.broadcast_shapes(x.shape, z.shape)
     if texture is None or texture.std == 0:
-        return np.zeros(np.broadcast_shapes(x.shape, z.shape))
+        return np.zeros(shape)
     spacing = texture.correlation / NODES
     (x0, x1), (z0, z1) = (_nodes(interval, spacing) for interval in (scene.image.x, scene.image.z))
     field = _lattice(texture.seed, x0, x1, z0, z1)
-    z, x = np.broadcast_arrays(z / spacing - z0, x / spacing - x0)
-    value = ndimage.map_coordinates(field, [z, x], order=1, mode="nearest", prefilter=False)
-    return np.asarray(texture.std * value)
+    nodes = np.stack([part.ravel() for part in np.broadcast_arrays(z / spacing - z0, x / spacing - x0)])
+    value = ndimage.map_coordinates(field, nodes, order=1, mode="nearest", prefilter=False)
+    return np.asarray(texture.std * value.reshape(shape))
 
 
 def _nodes(interval: tuple[float, float], spacing: float) -> tuple[int, int]:

@@ -29,7 +29,8 @@ def label_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> NDArray[np.uint16]:
     >>> label_at(draw(load_phantom("cyst")), [-10e-3, 0.0], [15e-3, 25e-3]).tolist()
     [1, 0]
     """
-    x, z = np.asarray(x, dtype=np.float64), np.asarray(z, dtype=np.float64)
+    shape = np.broadcast_shapes(np.shape(x), np.shape(z))
+    x, z = np.atleast_1d(np.asarray(x, dtype=np.float64)), np.atleast_1d(np.asarray(z, dtype=np.float64))
     labels = np.zeros(np.broadcast_shapes(x.shape, z.shape), dtype=np.uint16)
     for label, region in enumerate(scene.regions, start=1):
         left, right, top, bottom = _box(region)
@@ -41,7 +42,7 @@ def label_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> NDArray[np.uint16]:
         index = np.nonzero(near)
         inside = _inside(region, _pick(x, index, labels.shape), _pick(z, index, labels.shape))
         labels[tuple(axis[inside] for axis in index)] = label
-    return labels
+    return labels.reshape(shape)
 
 
 def echogenicity_db_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:

@@ -1,0 +1,158 @@
+"""Every numeric field of every description refuses what can't be: found by walking the models, so none is forgotten."""
+
+import math
+import tracemalloc
+from typing import Annotated, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from usim.description import refusals
+from usim.medium import Medium
+from usim.phantom.regions import Circle, Ellipse, Layer, Polygon, Rectangle, Triangle
+from usim.phantom.schema import Background, CloudFile, CloudSpec, Point, Scene, Texture
+from usim.probe import PRESETS, Probe
+from usim.scan import Image, Noise, Receive
+from usim.transmit import FocusedScan, PlaneScan
+from usim.units import Count, Quantity
+
+MM = 1e-3
+PLACE = {"center": [0.0, 20 * MM], "echogenicity": -6.0, "angle": 0.1}
+CORNERS = [[-3 * MM, 10 * MM], [3 * MM, 10 * MM], [-3 * MM, 15 * MM]]
+IMAGE = {"x": [-19 * MM, 19 * MM], "z": [2 * MM, 42 * MM], "pixels": [8, 8], "dynamic_range": 60, "headroom": 25}
+
+# Documents of ordinary size that together set every numeric field of every model.
+EXAMPLES = {
+    Probe: [PRESETS["L11-5v"]],
+    Medium: [{"sound_speed": 1540, "attenuation": 0.5}],
+    FocusedScan: [{"depth": 20 * MM, "f_number": 2.5, "cycles": 1}],
+    PlaneScan: [{"angle": 0.1, "cycles": 1}],
+    Receive: [{"f_number": 1.5}],
+    Image: [IMAGE],
+    Noise: [{"snr": 50}],
+    CloudSpec: [{"per_cell": 12}],
+    CloudFile: [{"file": "cloud.npz"}],
+    Background: [{"echogenicity": 0.0}],
+    Texture: [{"std": 2, "correlation": 3 * MM, "seed": 1}],
+    Point: [{"position": [5 * MM, 20 * MM], "amplitude": 30}],
+    Circle: [{**PLACE, "radius": 3 * MM}, {**PLACE, "size": 6 * MM}],
+    Ellipse: [{**PLACE, "radii": [4 * MM, 2 * MM]}, {**PLACE, "size": 6 * MM, "aspect": 2}],
+    Rectangle: [{**PLACE, "width": 4 * MM, "height": 2 * MM}, {**PLACE, "size": 6 * MM, "aspect": 2}],
+    Triangle: [{**PLACE, "size": 6 * MM}, {"vertices": CORNERS, "echogenicity": 1}],
+    Polygon: [{**PLACE, "size": 6 * MM, "sides": 6}, {"vertices": CORNERS, "echogenicity": 1}],
+    Layer: [{"z": [2 * MM, 5 * MM], "echogenicity": 3}],
+    Scene: [
+        {"probe": "L11-5v", "image": IMAGE, "background": {"echogenicity": 0}, "tgc": 1.0, "frames": 2, "seed": 3}
+    ],
+}
+
+
+def models_of(annotation):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from models_of(field.annotation)
+    for argument in get_args(annotation):
+        yield from models_of(argument)
+
+
+def marks_of(annotation, metadata=(), path=()):
+    """Yield (path inside the field, mark) of each number in an annotation; a number without a mark yields None."""
+    found = [mark for mark in metadata if isinstance(mark, Quantity | Count)]
+    if found:
+        yield path, found[0]
+    elif get_origin(annotation) is Annotated:
+        yield from marks_of(get_args(annotation)[0], get_args(annotation)[1:], path)
+    elif annotation in (int, float):
+        yield path, None
+    elif get_origin(annotation) is tuple:
+        items = [item for item in get_args(annotation) if item is not Ellipsis]
+        for i, item in enumerate(items):
+            yield from marks_of(item, (), (*path, i))
+    elif not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        for argument in get_args(annotation):
+            yield from marks_of(argument, (), path)
+
+
+def numeric_fields():
+    for model in EXAMPLES:
+        for name, field in model.model_fields.items():
+            for path, mark in marks_of(field.annotation, field.metadata):
+                yield model, (name, *path), mark
+
+
+FIELDS = list(numeric_fields())
+IDS = [f"{model.__name__}.{'.'.join(map(str, path))}" for model, path, _ in FIELDS]
+
+
+def value_at(document, path):
+    for key in path:
+        missing = key not in document if isinstance(document, dict) else document is None
+        if missing:
+            return None
+        document = document[key]
+    return document
+
+
+def replaced(document, path, value):
+    if not path:
+        return value
+    if isinstance(document, list):
+        return [replaced(item, path[1:], value) if i == path[0] else item for i, item in enumerate(document)]
+    return {**document, path[0]: replaced(document[path[0]], path[1:], value)}
+
+
+def example_of(model, path):
+    return next(document for document in EXAMPLES[model] if value_at(document, path) is not None)
+
+
+def bad_values(mark, ordinary):
+    yield from (math.nan, math.inf, -math.inf, "nan", ".inf", 1e30, -1e30, "1e30", True, [1], {})
+    lowest = mark.least if isinstance(mark, Count) or mark.above is None else mark.above
+    if lowest is not None and lowest >= 0:
+        yield from (-1, -1e-9, "-3")
+        if lowest > 0 or (isinstance(mark, Quantity) and mark.above == 0):
+            yield from (0, 0.0, "0")
+    if isinstance(mark, Quantity) and mark.dimension == "length" and ordinary:
+        # Millimetres written as metres: 40 for 40 mm.
+        yield from (ordinary * 1000, f"{ordinary * 1000:g}", f"{ordinary * 1000:g} m")
+    if isinstance(mark, Quantity) and mark.dimension == "frequency":
+        yield from (ordinary / 1e6, "7.6 mm", "7600 MHz")
+
+
+def test_every_model_has_an_example():
+    assert set(models_of(Scene)) == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("model", EXAMPLES)
+def test_the_examples_are_valid(model):
+    for document in EXAMPLES[model]:
+        model.model_validate(document)
+
+
+@pytest.mark.parametrize(("model", "path", "mark"), FIELDS, ids=IDS)
+def test_what_cannot_be_is_refused_with_the_limit(model, path, mark):
+    assert mark is not None, "a number without limits: mark it with Quantity or Count"
+    if isinstance(mark, Quantity):
+        assert math.isfinite(mark.most)
+        assert mark.least is not None or mark.above is not None
+    document = example_of(model, path)
+    ordinary = value_at(document, path)
+    for value in bad_values(mark, ordinary):
+        with pytest.raises(ValidationError) as caught:
+            model.model_validate(replaced(document, path, value))
+        found = [refusal for refusal in refusals(caught.value, model) if refusal.path == path]
+        assert found, f"{value!r} was not refused at {path}"
+        words = ("beyond", "at least", "greater than", "finite", "expected", "is below", "is a ", "unknown unit")
+        assert any(word in found[0].message for word in words), found[0].message
+
+
+@pytest.mark.parametrize("pixels", [[10**9, 10**9], [8192, 10**12], [1e30, 8]])
+def test_huge_images_are_refused_before_anything_is_allocated(pixels):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValidationError, match="8192"):
+            Image.model_validate({**IMAGE, "pixels": pixels})
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
