@@ -74,7 +74,8 @@ class _Lines:
 @contextlib.contextmanager
 def _bar() -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (
         BarColumn(),
@@ -84,7 +85,7 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[written]}"),
     )
     start = time.perf_counter()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("frames", total=None, rate="-", written="")
 
         def show(state: Progress) -> None:

@@ -38,7 +38,7 @@ def contact_sheet(frames: Sequence[Frame], path: str | os.PathLike[str]) -> None
     target = Path(path)
     figure = draw_frames(frames)
     try:
-        figure.savefig(target, dpi=110, metadata={"Software": None} if target.suffix == ".png" else None)
+        figure.savefig(target, dpi=110, bbox_inches="tight")
     except ValueError as error:
         raise ConfigError(f"{target}: {error}; use .png") from error
     except OSError as error:
@@ -60,7 +60,7 @@ def draw_frames(frames: Sequence[Frame]) -> Figure:
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(frames), 5, squeeze=False, sharey="row")
     depth = float(_image(first).get("dynamic_range", _DEFAULT_RANGE))
-    grey = None
+    grey: Any = None
     for row, frame in zip(panels, frames, strict=True):
         headroom = float(_image(frame).get("headroom", _DEFAULT_HEADROOM))
         titled = (

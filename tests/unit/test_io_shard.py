@@ -90,13 +90,13 @@ def test_config_text_of_any_length(make_frame, size):
 
 def test_equal_frames_give_equal_bytes_in_any_process(make_frame, request):
     code = (
-        "import hashlib, sys; sys.path.insert(0, sys.argv[1]);"
+        "import hashlib, sys; sys.path[:0] = sys.argv[1:];"
         "from conftest import synthetic_frame; from test_io_shard import header;"
         "from usim.io.shard import encode_shard;"
         "data = encode_shard([synthetic_frame(i) for i in range(3)], header(3, ('iq', 'scatterers')));"
         "print(hashlib.sha256(data).hexdigest())"
     )
-    run = [sys.executable, "-c", code, str(request.path.parent)]
+    run = [sys.executable, "-c", code, str(request.path.parent), str(request.path.parents[1])]
     hashes = {subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in range(2)}
     assert len(hashes) == 1
 

@@ -45,11 +45,10 @@ def write_atomic(path: Path, data: bytes, *, exclusive: bool = False) -> None:
         try:
             _write_synced(temporary, data)
             if exclusive:
-                os.link(temporary, path)
-                os.unlink(temporary)
+                _link_new(temporary, path)
             else:
                 os.replace(temporary, path)
-            _sync_folder(path.parent)
+                _sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -76,6 +75,17 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _link_new(temporary: Path, path: Path) -> None:
+    os.link(temporary, path)
+    try:
+        os.unlink(temporary)
+        _sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)  # the claim failed: nobody else may find the name taken
+        raise
 
 
 def _sync_folder(folder: Path) -> None:
