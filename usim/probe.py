@@ -30,7 +30,7 @@ class Probe(Description):
 
     Raises ConfigError when a field is outside its limits or the elements would overlap.
 
-    >>> Probe.preset("L11-5v").aperture
+    >>> round(Probe.preset("L11-5v").aperture, 5)
     0.03837
     """
 
@@ -56,7 +56,8 @@ class Probe(Description):
     @classmethod
     def preset(cls, name: str) -> Probe:
         """Return a probe by name: one of PRESETS; ConfigError otherwise."""
-        return cls(preset=name)
+        given: dict[str, Any] = {"preset": name}
+        return cls(**given)
 
     @property
     def kerf(self) -> float:

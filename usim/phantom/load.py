@@ -154,17 +154,14 @@ def _check(document: dict[str, Any]) -> Iterator[Refusal]:
     yield from bad
     # A range beside other keys spoils the whole mapping that it stands in.
     broken = {refusal.path[:-1] if refusal.at_key else refusal.path for refusal in bad}
-    if () in broken or any(kind in document for kind in ranges.RANGES):
-        return
-    if any("choice: expected" in refusal.message for refusal in bad):
+    if () in broken:
         return
     if ranges.variants(document) > ranges.MOST_VARIANTS:
         yield Refusal((), False, f"more than {ranges.MOST_VARIANTS} alternatives in one choice; split the phantom")
         return
     random = next(ranges.find(document), None) is not None
     for corner in _corners(document, broken):
-        wrong = list(_check_corner(corner))
-        for refusal in wrong:
+        for refusal in _check_corner(corner):
             origin = _origin(refusal.path, corner.origins)
             if not any(origin[: len(path)] == path[: len(origin)] for path in broken):
                 yield refusal._replace(path=origin)

@@ -133,8 +133,10 @@ def _mappings(node: Any, origin: Path = ()) -> Iterator[tuple[Path, dict[str, An
 
 def variants(node: Any) -> int:
     """Return how many variants it takes until every option of every choice was used at least once."""
-    if kind_of(node) == "choice":
-        return sum(variants(option) for option in node["choice"])
+    kind = kind_of(node)
+    if kind:
+        nested = kind == "choice" and not _problem(kind, node[kind])
+        return sum(variants(option) for option in node[kind]) if nested else 1
     return max((variants(child) for _, child in _children(node)), default=1)
 
 

@@ -22,6 +22,7 @@ MOST_DEPTH: Final = 32
 MOST_NODES: Final = 50_000
 # libyaml's parser where PyYAML was built with it (25 times faster); both yield the same events.
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,40}")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: Final[dict[str, Any]] = {
@@ -53,7 +54,7 @@ class Marked:
 
 def pointed(source: str, text: str, mark: Mark, message: str) -> str:
     """Return `source:line:column: message`, the source line, and a caret under the place."""
-    lines = re.split("\r\n|[\n\r\x85\u2028\u2029]", text)
+    lines = _BREAK.split(text)
     line = lines[mark.line] if mark.line < len(lines) else ""
     start = max(0, mark.column - 70)
     shown = "".join(c if c.isprintable() else " " for c in line[start : start + 110])
@@ -103,7 +104,7 @@ def read_yaml(text: str, source: str) -> Marked:
 
 def _tab_at(text: str, mark: Mark) -> bool:
     """Whether the blank before or at a place holds a tab, which YAML refuses as indentation without naming it."""
-    line = "".join(re.split("\r\n|[\n\r\x85\u2028\u2029]", text)[mark.line : mark.line + 1])
+    line = "".join(_BREAK.split(text)[mark.line : mark.line + 1])
     return "\t" in line[: mark.column + 1]
 
 
