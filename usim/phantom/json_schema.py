@@ -60,6 +60,8 @@ def _alone(key: str, value: dict[str, Any]) -> dict[str, Any]:
 def _open(schema: dict[str, Any], fixed: set[str]) -> None:
     """Let a range or a choice stand for each property of an object, but for the fixed ones."""
     schema.pop("title", None)
+    # An editor shows the first sentence; errors and examples of the docstring are for Python.
+    schema["description"] = schema["description"].partition("\n\n")[0]
     for name, value in schema["properties"].items():
         value.pop("title", None)
         if name not in fixed:
