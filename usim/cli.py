@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +15,7 @@ from usim.errors import ConfigError, ResourceError, UsimError
 if TYPE_CHECKING:
     from usim.phantom.load import Phantom
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,11 +76,18 @@ def generate(context: click.Context, phantom: str, output: Path | None, store: s
     if dry_run:
         _dry_run(loaded, folder, {**numbers, "store": words})
         return
+    from usim.generate import Progress
     from usim.generate import generate as run
+    from usim.interrupts import Interrupts
     from usim.progress import human_bytes, human_time, show_progress
 
-    with show_progress(context.obj["quiet"]) as show:
-        result = run(loaded, folder, store=words, progress=show, **numbers)
+    with Interrupts() as interrupts, show_progress(context.obj["quiet"]) as show:
+
+        def listen(state: Progress) -> None:
+            interrupts.check()
+            show(state)
+
+        result = run(loaded, folder, store=words, progress=listen, **numbers)
     if not context.obj["quiet"]:
         size = human_bytes(sum(shard.bytes for shard in result.manifest.shards))
         count, took = result.manifest.frames, human_time(result.seconds)
@@ -222,21 +227,18 @@ def _print_versions(verbose: bool) -> None:
             click.echo(f"cuda:{number}: {torch.cuda.get_device_name(number)}")
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(TERMINATED)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     0 ok, 1 a bug, 2 usage or phantom, 3 data, 4 disk, memory or permission, 130 and 143 interrupted.
     """
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         return int(cli.main(arguments, prog_name="usim", standalone_mode=False) or 0)
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "usim"
         return _fail(f"{error.format_message().rstrip('.')}; see '{command} --help'", error.exit_code)
+    except SystemExit as stop:
+        return int(stop.code or 0)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted; what was finished stays readable", INTERRUPTED)
     except UsimError as error:

@@ -108,7 +108,7 @@ def generate(
 
     frames, seed: the phantom's own unless given. workers: processes, one per core and at most one per shard unless
     given; 1 works in this process. shard_size: frames per shard, about 64 MB unless given. store: "iq", "scatterers".
-    progress: called after every frame and shard.
+    progress: called after every frame and shard and a few times a second; what it raises ends the run.
 
     Raises ConfigError when an argument is not usable or `out` holds something else, ResourceError when disk, memory or
     permission is lacking or a worker was killed. Whatever ends a run, finished shards stay listed and readable, and
@@ -154,7 +154,7 @@ def _run(maker: ShardMaker, manifest: Manifest, progress: Callable[[Progress], N
         elif event.kind == "done":
             manifest.shards.append(event.value)
             write_manifest(maker.folder, manifest)
-        else:
+        elif event.kind == "lost":
             lost.append(event)
         progress(Progress(plan, done, len(manifest.shards), sum(shard.bytes for shard in manifest.shards)))
 

@@ -25,6 +25,8 @@ from usim.errors import ResourceError, UsimError
 ONE_THREAD = {name: "1" for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 #: Seconds that workers get to end before they are killed.
 _PATIENCE = 0.5
+#: Seconds after which a listener is told that there is no news, so that it can move a clock or stop the work.
+_IDLE_S = 0.2
 
 Report = Callable[[Any], None]
 Work = Callable[[Any, Report], Any]
@@ -32,9 +34,9 @@ Work = Callable[[Any, Report], Any]
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker says about an item: progress, done (with its result), or lost (with the exit code)."""
+    """News of an item: progress, done (with its result), lost (with the exit code); or idle, when there is none."""
 
-    kind: Literal["progress", "done", "lost"]
+    kind: Literal["progress", "done", "lost", "idle"]
     item: Any
     value: Any
 
@@ -76,7 +78,9 @@ def _map_over_processes(
         for worker in team:
             _give(worker, waiting)
         while team:
-            ready = wait([worker.pipe for worker in team], timeout=1.0)
+            ready = wait([worker.pipe for worker in team], timeout=_IDLE_S)
+            if not ready:
+                listen(Event("idle", None, None))
             for worker in [w for w in team if w.pipe in ready]:
                 event = _hear(worker)
                 if event is not None:

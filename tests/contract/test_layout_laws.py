@@ -16,7 +16,7 @@ SOURCES = sorted((ROOT / "usim").rglob("*.py"))
 FLOORS = (
     ("usim.cli", "usim.__main__"),
     ("usim.generate", "usim.streams", "usim.view", "usim.info", "usim.export"),
-    ("usim.sizing", "usim.workers", "usim.progress"),
+    ("usim.sizing", "usim.workers", "usim.progress", "usim.interrupts"),
     ("usim.pipeline",),
     ("usim.io",),
     ("usim.engines", "usim.beamform", "usim.process", "usim.scan_convert", "usim.phantom", "usim.display"),
