@@ -55,7 +55,7 @@ def cli(context: click.Context, version: bool, verbose: int, quiet: bool) -> Non
 )
 @click.option("--dry-run", is_flag=True, help="Say how many frames, files, bytes and minutes it takes; make no data.")
 @click.pass_context
-def generate(context: click.Context, phantom: str, output: Path | None, store: str, preview: Path | None,
+def generate(context: click.Context, /, phantom: str, output: Path | None, store: str, preview: Path | None,
              dry_run: bool, **numbers: int | None) -> None:  # fmt: skip
     """Simulate the frames of PHANTOM, a YAML file or the name of a shipped one, into a folder.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from usim.frame import Frame
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from usim.phantom.load import Phantom
 
 
-def stream(phantom: Phantom | str | os.PathLike[str], *, seed: int | None = None) -> Iterator[Frame]:
+def stream(phantom: Phantom | str | Path, *, seed: int | None = None) -> Iterator[Frame]:
     """Return the endless sequence of frames 0, 1, 2, ... of a phantom; each is simulated when it is asked for.
 
     phantom: what load_phantom returns, or a path or name for it. seed: an integer; None takes the phantom's own.
@@ -27,7 +27,7 @@ def stream(phantom: Phantom | str | os.PathLike[str], *, seed: int | None = None
     >>> for frame in itertools.islice(usim.stream("training", seed=1), 10):  # doctest: +SKIP
     ...     train_on(frame.bmode, frame.truth.bmode)
     """
-    if isinstance(phantom, (str, os.PathLike)):
+    if isinstance(phantom, (str, Path)):
         phantom = load_phantom(phantom)
     renderer = Renderer(phantom, seed=seed)
     return (renderer.render(index) for index in itertools.count())
