@@ -172,7 +172,8 @@ def _write_axes(file: h5py.File, gathered: _Gathered) -> None:
             _create(file, name, values[0])
         else:
             _create(file, name, np.stack(values), chunks=(1, len(values[0])))
-    grids = [_coordinates(x, z) for x, z in zip(gathered.x, gathered.z, strict=True)][: 1 if constant else None]
+    kept = slice(1 if constant else None)
+    grids = [_coordinates(x, z) for x, z in zip(gathered.x[kept], gathered.z[kept], strict=True)]
     # Coordinates repeat two axes over the grid: they pack to a hundredth, unlike speckle, which is left as it is.
     packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
     if constant:
