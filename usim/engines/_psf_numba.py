@@ -1,0 +1,367 @@
+"""Numba kernels of the `psf` engine; every one answers to the definition in psf.py and aperture.py.
+
+Every output row belongs to one task and is summed in a fixed order, so the bits do not depend on the number of threads.
+Complex arrays are kept as separate real and imaginary float32 planes: the inner loops then vectorise.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+FAST = {"contract", "nsz", "arcp", "reassoc"}  # infinities and NaN keep their meaning
+BOXCAR, HANN, HAMMING = 0, 1, 2
+ROWS_PER_TASK = 16
+
+
+@njit(cache=True, inline="always")
+def window(kind, s):
+    if s < -1.0 or s > 1.0:
+        return 0.0
+    if kind == 0:
+        return 1.0
+    base = 0.5 if kind == 1 else 0.54
+    return base + (1.0 - base) * math.cos(math.pi * s)
+
+
+@njit(cache=True, inline="always")
+def element_factor(slope, width_in_wavelengths):
+    cosine = 1.0 / math.sqrt(1.0 + slope * slope)
+    argument = math.pi * width_in_wavelengths * slope * cosine
+    return (math.sin(argument) / argument if abs(argument) > 1e-9 else 1.0) * cosine
+
+
+@njit(cache=True, fastmath=FAST)
+def _accumulate(total_re, total_im, phasor_re, phasor_im, weight_re, weight_im):
+    for t in range(total_re.size):
+        total_re[t] += weight_re * phasor_re[t] - weight_im * phasor_im[t]
+        total_im[t] += weight_re * phasor_im[t] + weight_im * phasor_re[t]
+
+
+@njit(cache=True, fastmath=FAST)
+def _advance(phasor_re, phasor_im, step_re, step_im):
+    for t in range(phasor_re.size):
+        re = phasor_re[t] * step_re[t] - phasor_im[t] * step_im[t]
+        phasor_im[t] = phasor_re[t] * step_im[t] + phasor_im[t] * step_re[t]
+        phasor_re[t] = re
+
+
+@njit(cache=True)
+def cut_pupils(first, spacing, count, half, depth, curvature, kind, k, element, tap, out_re, out_im, energy):
+    """Pupil integrals over [-half, V_m] with V_m = min(half, first + m spacing), for m = 0 .. count - 1 and every tap.
+
+    One running integral serves all columns, because the array's end cuts the next column's aperture one column later.
+    tap: (T,) lateral offsets, ascending and uniform.  out_re, out_im: (count, T).  energy: (count,) integral of A^2.
+    Two-point Gauss-Legendre on pieces across which the phase turns by less than one radian.
+    """
+    taps = tap.size
+    rate = k * (abs(tap[0]) if abs(tap[0]) > abs(tap[-1]) else abs(tap[-1])) / depth + k * half * abs(curvature)
+    pieces = int(math.ceil(spacing * rate / 0.9)) + 1
+    piece = spacing / pieces
+    total_re, total_im = np.zeros(taps), np.zeros(taps)
+    phasor_re, phasor_im = np.empty((2, taps)), np.empty((2, taps))
+    step_re, step_im = np.cos(k / depth * piece * tap), np.sin(k / depth * piece * tap)
+    square = 0.0
+    n = int(math.floor((-half - first) / piece))  # the piece that holds the lower edge
+    column = max(0, int(math.ceil((n + 1) / pieces - 1e-9)))
+    for m in range(min(column, count)):
+        out_re[m], out_im[m], energy[m] = 0.0, 0.0, 0.0
+    fresh = True
+    while column < count:
+        lower, upper = first + n * piece, first + (n + 1) * piece
+        whole = lower >= -half and upper <= half
+        lower, upper = max(lower, -half), min(upper, half)
+        centre, radius = 0.5 * (lower + upper), 0.5 * (upper - lower)
+        for g in range(2):
+            v = centre + (2 * g - 1) * radius * 0.5773502691896258
+            if fresh or not whole:
+                for t in range(taps):
+                    phasor_re[g, t], phasor_im[g, t] = math.cos(k / depth * v * tap[t]), math.sin(k / depth * v * tap[t])
+            apodization = window(kind, v / half) * radius
+            weight = apodization * element_factor(v / depth, element)
+            square += apodization * window(kind, v / half)
+            angle = -0.5 * k * curvature * v * v
+            _accumulate(total_re, total_im, phasor_re[g], phasor_im[g], weight * math.cos(angle), weight * math.sin(angle))
+            _advance(phasor_re[g], phasor_im[g], step_re, step_im)
+        fresh = not whole
+        n += 1
+        if upper >= half:
+            break
+        if n % pieces == 0 and n // pieces == column:
+            out_re[column], out_im[column], energy[column] = total_re, total_im, square
+            column += 1
+    for m in range(column, count):
+        out_re[m], out_im[m], energy[m] = total_re, total_im, square
+
+
+@njit(cache=True)
+def _side_pupils(distance, spacing, count, half_tx, curvature_tx, kind_tx, half_rx, kind_rx, depth, k, element, tap, out):
+    """Two-way (or, with half_tx < 0, receive-only) pupil products of the columns of one side: out (2, count, T)."""
+    taps = tap.size
+    receive = np.empty((2, count, taps))
+    energy = np.empty(count)
+    cut_pupils(distance, spacing, count, half_rx, depth, 0.0, kind_rx, k, element, tap, receive[0], receive[1], energy)
+    for m in range(count):
+        scale = 1.0 / math.sqrt(energy[m]) if energy[m] > 0.0 else 0.0
+        for t in range(taps):
+            out[0, m, t], out[1, m, t] = receive[0, m, t] * scale, receive[1, m, t] * scale
+    if half_tx < 0.0:
+        return
+    transmit = np.empty((2, count, taps))
+    cut_pupils(distance, spacing, count, half_tx, depth, curvature_tx, kind_tx, k, element, tap, transmit[0], transmit[1], energy)
+    for m in range(count):
+        for t in range(taps):
+            re = out[0, m, t] * transmit[0, m, t] - out[1, m, t] * transmit[1, m, t]
+            out[1, m, t] = out[0, m, t] * transmit[1, m, t] + out[1, m, t] * transmit[0, m, t]
+            out[0, m, t] = re
+
+
+@njit(cache=True)
+def node_kernels(column, spacing, end, pupil_tx, focus, kind_tx, half_rx, kind_rx, depth, k, element, tap, out_re, out_im):
+    """Lateral kernels of one depth without wavefront phase: out (T, C), tap offsets ascending and symmetric about 0.
+
+    The columns left of the array's centre are the mirror image of those on its right: B(xi; x) = B(-xi; -x).
+    """
+    columns, taps = column.size, tap.size
+    right = 0
+    while right < columns and column[right] < 0.0:
+        right += 1
+    curvature = 1.0 / depth - 1.0 / focus
+    for side in range(2):
+        count = columns - right if side == 0 else right
+        if count == 0:
+            continue
+        outermost = abs(column[columns - 1] if side == 0 else column[0])
+        pupil = np.empty((2, count, taps))
+        _side_pupils(
+            end - outermost, spacing, count, pupil_tx, curvature, kind_tx, half_rx, kind_rx, depth, k, element, tap, pupil
+        )
+        for t in range(taps):
+            source = t if side == 0 else taps - 1 - t
+            for m in range(count):
+                c = columns - 1 - m if side == 0 else m
+                out_re[t, c], out_im[t, c] = pupil[0, m, source], pupil[1, m, source]
+
+
+@njit(cache=True, parallel=True)
+def build_bank(
+    column, spacing, end, depth, half_tx, focus, kind_tx, half_rx, kind_rx, k, element, tap_spacing, reach, start,
+    wavefront, gain, bank_re, bank_im,
+):
+    """Lateral kernels at every node: bank[start[n]:start[n + 1]] is (2 reach[n] + 1, C), row-major.
+
+    wavefront: number of spherical wavefronts in the phase exp(-i wavefront k xi^2 / 2z); gain: (N,) factor per node.
+    """
+    columns = column.size
+    for n in prange(depth.size):
+        taps = 2 * reach[n] + 1
+        tap = tap_spacing * (np.arange(taps) - reach[n])
+        re, im = np.empty((taps, columns)), np.empty((taps, columns))
+        node_kernels(
+            column, spacing, end, half_tx, focus, kind_tx, half_rx[n], kind_rx, depth[n], k, element, tap, re, im
+        )
+        for t in range(taps):
+            angle = -0.5 * wavefront * k * tap[t] * tap[t] / depth[n]
+            cos, sin = gain[n] * math.cos(angle), gain[n] * math.sin(angle)
+            at = start[n] + t * columns
+            for c in range(columns):
+                bank_re[at + c] = re[t, c] * cos - im[t, c] * sin
+                bank_im[at + c] = re[t, c] * sin + im[t, c] * cos
+
+
+@njit(cache=True, fastmath=FAST)
+def carrier(amplitude, z, wavenumber, out_re, out_im):
+    """amplitude exp(-i 2 k0 z) by polynomials in the reduced phase (error below 5e-7), so that the loop vectorises."""
+    turns = wavenumber / math.pi  # 2 k0 / 2 pi
+    for s in range(z.size):
+        turn = z[s] * turns
+        half_turns = math.floor(2.0 * turn + 0.5)
+        x = 2.0 * math.pi * (turn - 0.5 * half_turns)
+        sign = 1.0 - 2.0 * (half_turns - 2.0 * math.floor(0.5 * half_turns))
+        y = x * x
+        cos = 1.0 - y / 2 * (1.0 - y / 12 * (1.0 - y / 30 * (1.0 - y / 56 * (1.0 - y / 90 * (1.0 - y / 132)))))
+        sin = x * (1.0 - y / 6 * (1.0 - y / 20 * (1.0 - y / 42 * (1.0 - y / 72 * (1.0 - y / 110)))))
+        out_re[s] = amplitude[s] * sign * cos
+        out_im[s] = -amplitude[s] * sign * sin
+
+
+@njit(cache=True, inline="always")
+def _spline_weights(t, weight):
+    u = np.float32(1.0) - t
+    sixth = np.float32(1.0 / 6.0)
+    weight[0] = u * u * u * sixth
+    weight[3] = t * t * t * sixth
+    weight[1] = np.float32(2.0 / 3.0) - np.float32(0.5) * t * t * (np.float32(2.0) - t)
+    weight[2] = np.float32(2.0 / 3.0) - np.float32(0.5) * u * u * (np.float32(2.0) - u)
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def splat(u, v, re, im, first, grid_re, grid_im):
+    """Spread scatterers on the fine cells (R, J) with cubic B-splines.
+
+    u, v: (N,) axial and lateral grid coordinates, sorted by floor(u).  first: (R + 1,) the first scatterer whose floor(u)
+    is at least r.  Scatterer (u, v) adds to rows floor(u) - 1 .. floor(u) + 2.
+    """
+    rows = grid_re.shape[0]
+    for task in prange((rows + ROWS_PER_TASK - 1) // ROWS_PER_TASK):
+        top, bottom = task * ROWS_PER_TASK, min(rows, (task + 1) * ROWS_PER_TASK)
+        grid_re[top:bottom] = 0.0
+        grid_im[top:bottom] = 0.0
+        wu, wv = np.empty(4, np.float32), np.empty(4, np.float32)
+        for s in range(first[max(top - 2, 0)], first[min(bottom + 1, rows)]):
+            row, cell = int(u[s]) - 1, int(v[s]) - 1
+            _spline_weights(np.float32(u[s] - (row + 1)), wu)
+            _spline_weights(np.float32(v[s] - (cell + 1)), wv)
+            for i in range(max(top - row, 0), min(bottom - row, 4)):
+                wre, wim = wu[i] * re[s], wu[i] * im[s]
+                for j in range(4):
+                    grid_re[row + i, cell + j] += wre * wv[j]
+                    grid_im[row + i, cell + j] += wim * wv[j]
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def filter_cells(fine, first, axial, lateral, stride, out):
+    """Every second row and every `stride`-th (1 or 2) cell of fine (R, J) after the filters axial (K,), lateral (L,).
+
+    out[r, c] = sum_{k, l} axial[k] lateral[l] fine[2 (first + r) + k, stride c + l].
+    """
+    cells = out.shape[1]
+    for r in prange(out.shape[0]):
+        row = np.zeros(fine.shape[1], np.float32)
+        for k in range(axial.size):
+            source = fine[2 * (first + r) + k]
+            for j in range(row.size):
+                row[j] += axial[k] * source[j]
+        acc = out[r]
+        acc[:] = 0.0
+        for l in range(lateral.size):
+            shifted = row[l:]
+            if stride == 1:
+                for c in range(cells):
+                    acc[c] += lateral[l] * shifted[c]
+            else:
+                for c in range(cells):
+                    acc[c] += lateral[l] * shifted[2 * c]
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def upsample(coarse, half_sample, out):
+    """Columns between columns: out[r, 2c] = coarse[r, c], out[r, 2c + 1] by the symmetric filter half_sample (2K,)."""
+    taps, columns = half_sample.size, coarse.shape[1]
+    for r in prange(coarse.shape[0]):
+        source = np.zeros(columns + taps, np.float32)
+        source[taps // 2 - 1 : taps // 2 - 1 + columns] = coarse[r]
+        between = np.zeros(columns, np.float32)
+        for k in range(taps):
+            for c in range(columns):
+                between[c] += half_sample[k] * source[c + k]
+        for c in range(columns - 1):
+            out[r, 2 * c] = coarse[r, c]
+            out[r, 2 * c + 1] = between[c]
+        out[r, 2 * columns - 2] = coarse[r, columns - 1]
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def lateral_pass(cell_re, cell_im, bank_re, bank_im, start, reach, node, blend, pad, out_re, out_im):
+    """out[r, c] = sum_t B_r[t, c] cell[r, c + pad + t], B_r blended linearly between nodes node[r] and node[r] + 1."""
+    rows, columns = out_re.shape
+    for r in prange(rows):
+        n = node[r]
+        w1 = np.float32(blend[r])
+        w0 = np.float32(1.0) - w1
+        acc_re, acc_im = out_re[r], out_im[r]
+        acc_re[:] = 0.0
+        acc_im[:] = 0.0
+        next_reach = reach[n + 1] if w1 > 0 else -1
+        widest = max(reach[n], next_reach)
+        for t in range(-widest, widest + 1):
+            re, im = cell_re[r, pad + t : pad + t + columns], cell_im[r, pad + t : pad + t + columns]
+            a = start[n] + (t + reach[n]) * columns
+            b = start[n + 1] + (t + next_reach) * columns
+            if abs(t) <= reach[n] and abs(t) <= next_reach:
+                for c in range(columns):
+                    kernel_re = w0 * bank_re[a + c] + w1 * bank_re[b + c]
+                    kernel_im = w0 * bank_im[a + c] + w1 * bank_im[b + c]
+                    acc_re[c] += kernel_re * re[c] - kernel_im * im[c]
+                    acc_im[c] += kernel_re * im[c] + kernel_im * re[c]
+            else:
+                w, at = (w0, a) if abs(t) <= reach[n] else (w1, b)
+                for c in range(columns):
+                    kernel_re, kernel_im = w * bank_re[at + c], w * bank_im[at + c]
+                    acc_re[c] += kernel_re * re[c] - kernel_im * im[c]
+                    acc_im[c] += kernel_re * im[c] + kernel_im * re[c]
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def lateral_power(power, square, bank, start, reach, node, blend, pad, out_power, out_square):
+    """Incoherent twin of lateral_pass: sums of |B|^2 power and |B|^4 square; bank holds |B|^2 and is blended as such."""
+    rows, columns = out_power.shape
+    for r in prange(rows):
+        n = node[r]
+        w1 = np.float32(blend[r])
+        w0 = np.float32(1.0) - w1
+        acc_power, acc_square = out_power[r], out_square[r]
+        acc_power[:] = 0.0
+        acc_square[:] = 0.0
+        next_reach = reach[n + 1] if w1 > 0 else -1
+        widest = max(reach[n], next_reach)
+        for t in range(-widest, widest + 1):
+            first, second = power[r, pad + t : pad + t + columns], square[r, pad + t : pad + t + columns]
+            a = start[n] + (t + reach[n]) * columns
+            b = start[n + 1] + (t + next_reach) * columns
+            if abs(t) <= reach[n] and abs(t) <= next_reach:
+                for c in range(columns):
+                    gain = w0 * bank[a + c] + w1 * bank[b + c]
+                    acc_power[c] += gain * first[c]
+                    acc_square[c] += gain * gain * second[c]
+            else:
+                w, at = (w0, a) if abs(t) <= reach[n] else (w1, b)
+                for c in range(columns):
+                    gain = w * bank[at + c]
+                    acc_power[c] += gain * first[c]
+                    acc_square[c] += gain * gain * second[c]
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def axial_pass(lateral_re, lateral_im, first_row, tap_re, tap_im, out_re, out_im):
+    """out[i, c] = sum_j tap[i, j] lateral[first_row[i] + j, c] with complex taps (Z, K)."""
+    columns = out_re.shape[1]
+    for i in prange(out_re.shape[0]):
+        acc_re, acc_im = out_re[i], out_im[i]
+        acc_re[:] = 0.0
+        acc_im[:] = 0.0
+        for j in range(tap_re.shape[1]):
+            re, im = lateral_re[first_row[i] + j], lateral_im[first_row[i] + j]
+            p, q = tap_re[i, j], tap_im[i, j]
+            for c in range(columns):
+                acc_re[c] += p * re[c] - q * im[c]
+                acc_im[c] += p * im[c] + q * re[c]
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def axial_power(lateral, first_row, tap, out):
+    """out[i, c] = sum_j tap[i, j] lateral[first_row[i] + j, c] with real taps (Z, K)."""
+    columns = out.shape[1]
+    for i in prange(out.shape[0]):
+        acc = out[i]
+        acc[:] = 0.0
+        for j in range(tap.shape[1]):
+            row = lateral[first_row[i] + j]
+            for c in range(columns):
+                acc[c] += tap[i, j] * row[c]
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def sample_columns(columns_re, columns_im, first, tap, out):
+    """out[i, x] = sum_k tap[k, x] column[i, first[x] + k]: internal columns to pixel columns, complex64 out."""
+    for i in prange(out.shape[0]):
+        re, im = np.zeros(out.shape[1], np.float32), np.zeros(out.shape[1], np.float32)
+        row_re, row_im = columns_re[i], columns_im[i]
+        for k in range(tap.shape[0]):
+            for x in range(re.size):
+                re[x] += tap[k, x] * row_re[first[x] + k]
+                im[x] += tap[k, x] * row_im[first[x] + k]
+        for x in range(re.size):
+            out[i, x] = complex(re[x], im[x])

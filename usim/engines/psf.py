@@ -1,0 +1,169 @@
+"""The image engine: a cloud of scatterers convolved with a PSF that varies over the image.
+
+    IQ(x, z) = sum_s a_s exp(-i 2 k0 z_s) PSF(x - x_s, z - z_s; x_s, y_s, z_s)
+
+`definition` is this sum with the continuous PSF of beam.py at every scatterer's exact position. `run` computes the same on
+an internal grid: scatterers are spread on fine cells, filtered down to cells just above the beam's and the pulse's
+bands, passed through the lateral kernels of their own depth, then the pulse of their own depth, and read at the pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.engines.bank import KERNEL_TAIL, Bank, kernels, make_bank, reach_of
+from usim.engines.beam import Beam
+from usim.engines.grid import Filters, Grid, make_grid
+from usim.medium import Medium
+from usim.probe import Probe
+from usim.scan import Image, Receive
+from usim.scatterers import Scatterers
+from usim.transmit import FocusedScan, PlaneScan
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that depends neither on the scene nor on the scatterers.
+
+    reach: (R,) metres, how far the lateral kernels of each internal row reach.
+    """
+
+    beam: Beam
+    grid: Grid
+    reach: Array
+
+    @cached_property
+    def banks(self) -> tuple[Bank, ...]:
+        """Two-way lateral kernels, one bank per zone."""
+        grid = self.grid
+        return tuple(
+            make_bank(
+                self.beam, grid.column[:: z.stride], grid.row[z.rows], self.reach[z.rows], grid.pad // z.stride
+            )
+            for z in grid.zones
+        )
+
+    @cached_property
+    def pulse_rows(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+        """First internal row (Z,) and pulse taps (Z, K), real and imaginary, that make each pixel row."""
+        first, table = pulse_table(self.beam, self.grid, self.grid.row)
+        return first, np.ascontiguousarray(table.real, np.float32), np.ascontiguousarray(table.imag, np.float32)
+
+    @property
+    def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """((x0, x1), (z0, z1)) in metres: what lies outside does not reach the image."""
+        grid = self.grid
+        (dx, dz), (x, z) = grid.step, (grid.column, grid.row)
+        reach = grid.pad * dx
+        return (x[0] - reach, x[-1] + reach), (max(z[0], self.beam.wavelength), z[-1])
+
+
+def pulse_table(beam: Beam, grid: Grid, row: Array) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
+    """First row (Z,) and taps (Z, K) that turn rows, demodulated at the grid's carrier, into pixel rows of IQ.
+
+    tap = integral P(f; z_r) exp(i 2 k (z_i - z_r)) df  exp(i 2 k_c z_r - i 2 k0 z_i),  k = 2 pi f / c. The double sum over
+    frequencies and rows is one matrix product; 64 frequencies, because a pulse is shorter than c / 2 df.
+    """
+    pulse = beam.pulse.resampled(64)
+    first, taps = grid.rows_of(grid.z, row)
+    k = 2.0 * np.pi * pulse.frequency / pulse.sound_speed
+    df = pulse.frequency[1] - pulse.frequency[0]
+    origin = grid.z[0]
+    to_pixel = np.exp(2j * np.outer(grid.z - origin, k * beam.axial_stretch - beam.wavenumber))
+    from_row = np.exp(2j * np.outer(k * beam.axial_stretch - grid.carrier, origin - row)) * pulse.spectrum(np.maximum(row, 0.0)).T
+    constant = np.exp(2j * (grid.carrier - beam.wavenumber) * origin) * df
+    table = (to_pixel @ from_row) * (constant * (row > 0.0))
+    return first, table[np.arange(len(grid.z))[:, None], first[:, None] + np.arange(taps)]
+
+
+def plan(probe: Probe, transmit: FocusedScan | PlaneScan, receive: Receive, medium: Medium, image: Image) -> Plan:
+    """Choose the internal grid and the reach of the kernels for one setting."""
+    beam = Beam(probe, transmit, receive, medium)
+    z = image.z_axis()
+    span = np.geomspace(max(z[0] / 2.0, beam.wavelength), z[-1] + 2e-3, 48)
+    reach = reach_of(beam, image.x[1] - image.x[0], span, KERNEL_TAIL)
+    grid = make_grid(beam, image, float(reach.max()))
+    return Plan(beam, grid, np.interp(grid.row, span, reach))
+
+
+def _image(plan: Plan, fine: NDArray[np.float32], filters: Filters) -> NDArray[np.complex64]:
+    """Fine cells (2, ...) through the filters, the kernels of every zone, and the pulse: IQ (Z, X)."""
+    grid, numba = plan.grid, kernels()
+    lateral = np.empty((2, len(grid.row), len(grid.column)), np.float32)
+    axial_filter, lateral_filters = filters
+    for zone, bank in zip(grid.zones, plan.banks, strict=True):
+        rows = zone.rows.stop - zone.rows.start
+        pad, columns = grid.pad // zone.stride, (len(grid.column) - 1) // zone.stride + 1
+        cells = np.empty((2, rows, columns + 2 * pad), np.float32)
+        for plane in range(2):
+            numba.filter_cells(
+                fine[plane], zone.rows.start, axial_filter, lateral_filters[zone.stride], zone.stride, cells[plane]
+            )
+        through_kernels(cells, bank, pad, zone.stride, grid.half_sample, lateral[:, zone.rows])
+    return to_pixels(grid, lateral, plan.pulse_rows)
+
+
+def through_kernels(cells, bank: Bank, pad: int, stride: int, half_sample, out) -> None:
+    """Cells (2, R, J) through a bank's lateral kernels, to all columns: out (2, R, C)."""
+    numba = kernels()
+    columns = out if stride == 1 else np.empty((2, out.shape[1], (out.shape[2] - 1) // 2 + 1), np.float32)
+    numba.lateral_pass(cells[0], cells[1], bank.re, bank.im, *bank.layout(), pad, columns[0], columns[1])
+    if stride == 2:
+        for plane in range(2):
+            numba.upsample(columns[plane], half_sample, out[plane])
+
+
+def to_pixels(grid: Grid, lateral: NDArray[np.float32], pulse_rows) -> NDArray[np.complex64]:
+    """Rows of columns (2, R, C) through a pulse, then read at the pixels: IQ (Z, X)."""
+    numba = kernels()
+    axial = np.empty((2, len(grid.z), len(grid.column)), np.float32)
+    numba.axial_pass(lateral[0], lateral[1], *pulse_rows, axial[0], axial[1])
+    iq = np.empty((len(grid.z), len(grid.x)), np.complex64)
+    numba.sample_columns(axial[0], axial[1], grid.first_column, grid.column_weight, iq)
+    return iq
+
+
+def run(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) -> NDArray[np.complex64]:
+    """IQ (Z, X) of a cloud of scatterers, before noise and TGC.
+
+    elevation: weigh each scatterer with the profile E(y; z); False for in-plane clouds whose amplitudes hold it already.
+    """
+    grid, numba = plan.grid, kernels()
+    (x0, x1), (z0, z1) = plan.extent
+    x, y, z, amplitude = scatterers.x, scatterers.y, scatterers.z, scatterers.amplitude
+    inside = (x >= x0) & (x <= x1) & (z >= z0) & (z <= z1)
+    if not inside.all():
+        x, y, z, amplitude = x[inside], y[inside], z[inside], amplitude[inside]
+    step_x, step_z = grid.step
+    u, v = (z - grid.fine_z[0]) * (2.0 / step_z), (x - grid.fine_x[0]) / step_x
+    row = u.astype(np.int32)
+    if (row[1:] < row[:-1]).any():
+        order = np.argsort(row, kind="stable")
+        y, z, amplitude, u, v, row = y[order], z[order], amplitude[order], u[order], v[order], row[order]
+    re, im = np.empty(len(z), np.float32), np.empty(len(z), np.float32)
+    numba.carrier(np.ascontiguousarray(amplitude), np.ascontiguousarray(z), grid.carrier, re, im)
+    if elevation:
+        weighted = (re + 1j * im) * plan.beam.elevation(y, z)
+        re, im = weighted.real.astype(np.float32), weighted.imag.astype(np.float32)
+    first = np.searchsorted(row, np.arange(len(grid.fine_z) + 1)).astype(np.int64)
+    fine = np.empty((2, len(grid.fine_z), len(grid.fine_x)), np.float32)
+    numba.splat(u, v, re, im, first, fine[0], fine[1])
+    return _image(plan, fine, grid.spline_filters)
+
+
+def definition(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) -> NDArray[np.complex128]:
+    """IQ (Z, X) by the defining sum, one scatterer after the other, in double precision and without any grid."""
+    beam, (x, z) = plan.beam, (plan.grid.x, plan.grid.z)
+    iq = np.zeros((len(z), len(x)), np.complex128)
+    for (x_s, y_s, z_s), amplitude in zip(scatterers.position, scatterers.amplitude, strict=True):
+        strength = amplitude * np.exp(-2j * beam.wavenumber * z_s)
+        if elevation:
+            strength = strength * beam.elevation.definition(np.array([y_s]), z_s)[0]
+        iq += strength * np.outer(beam.pulse(z - z_s, z_s, beam.axial_stretch), beam.lateral(x_s - x, x, z_s))
+    return iq

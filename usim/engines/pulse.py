@@ -1,0 +1,111 @@
+"""The axial half of the PSF: the pulse-echo spectrum of excitation, probe and attenuating medium."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+
+from usim.medium import Medium
+from usim.probe import Probe
+
+SPECTRUM_POINTS = 192  # trapezoidal rule on a smooth, band-limited spectrum: 1e-9 against 2048 points
+SPECTRUM_FLOOR = 1e-5  # amplitude below which the band ends; -100 dB, as the channel engine drops bins
+DB_PER_NEPER = 20.0 / math.log(10.0)
+
+
+def probe_response(frequency: NDArray[np.float64], probe: Probe) -> NDArray[np.float64]:
+    """Two-way amplitude response of the probe, a generalised Gaussian of its -6 dB fractional bandwidth.
+
+    exp(-(|f - fc| / (B / (2 ln2^(1/p))))^p),  p = ln 126 / ln(2 fc / B),  B = fractional_bandwidth fc
+
+    (the response model documented by MUST). `frequency` in Hz, any shape; returns the same shape, 1 at fc.
+    """
+    centre = probe.center_frequency
+    bandwidth = probe.fractional_bandwidth * centre
+    p = math.log(126.0) / math.log(2.0 * centre / bandwidth)
+    scale = bandwidth / (2.0 * math.log(2.0) ** (1.0 / p))
+    return np.exp(-((np.abs(frequency - centre) / scale) ** p))
+
+
+def excitation_spectrum(frequency: NDArray[np.float64], center_frequency: float, cycles: float) -> NDArray[np.float64]:
+    """Spectrum of a rectangular burst of `cycles` periods of a sine, up to a constant phase; 1 at the centre."""
+    duration = cycles / center_frequency
+    burst = np.sinc(duration * (frequency - center_frequency)) - np.sinc(duration * (frequency + center_frequency))
+    return burst / (1.0 - np.sinc(2.0 * cycles))
+
+
+@dataclass(frozen=True, eq=False)
+class Pulse:
+    """A pulse-echo spectrum sampled over its band.
+
+    frequency: (F,) Hz, uniform.  amplitude: (F,), real, 0 dB at its peak, without attenuation.
+    center_frequency: Hz, the demodulation frequency k0 c / 2 pi, never shifted.
+    """
+
+    frequency: NDArray[np.float64]
+    amplitude: NDArray[np.float64]
+    center_frequency: float
+    sound_speed: float
+    attenuation: float
+
+    @classmethod
+    def of(cls, probe: Probe, cycles: float, medium: Medium) -> Pulse:
+        """Pulse-echo spectrum P(f) R(f)^2 of a probe driven with `cycles` periods, over the band above -100 dB."""
+        wide = np.linspace(0.0, 4.0 * probe.center_frequency, 8193)[1:]
+        amplitude = excitation_spectrum(wide, probe.center_frequency, cycles) * probe_response(wide, probe)
+        peak = np.abs(amplitude).max()
+        band = wide[np.abs(amplitude) > SPECTRUM_FLOOR * peak]
+        frequency = np.linspace(band[0], band[-1], SPECTRUM_POINTS)
+        amplitude = excitation_spectrum(frequency, probe.center_frequency, cycles) * probe_response(frequency, probe)
+        return cls(frequency, amplitude / peak, probe.center_frequency, medium.sound_speed, medium.attenuation)
+
+    def resampled(self, points: int) -> Pulse:
+        """The same pulse with its spectrum at fewer points: it repeats sooner, every c / 2 df."""
+        frequency = np.linspace(self.frequency[0], self.frequency[-1], points)
+        amplitude = CubicSpline(self.frequency, self.amplitude)(frequency)
+        return Pulse(frequency, amplitude, self.center_frequency, self.sound_speed, self.attenuation)
+
+    def spectrum(self, depth: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Attenuated amplitude spectra (D, F) of echoes from `depth` (D,) metres: 10^(-alpha f 2z / 20)."""
+        loss_db = self.attenuation * (self.frequency * 1e-6)[None, :] * (2.0 * depth * 1e2)[:, None]
+        return self.amplitude[None, :] * 10.0 ** (-loss_db / 20.0)
+
+    def phasor(self, offset: NDArray[np.float64], axial_stretch: float = 1.0) -> NDArray[np.complex128]:
+        """exp(i 2 pi (f s - f0) 2 dz / c) df for axial offsets dz (N,) metres: (N, F); s = (1 + cos steering) / 2.
+
+        A sampled spectrum repeats its pulse every c / 2 df (over 10 mm): beyond half of that the pulse has ended.
+        """
+        step = self.frequency[1] - self.frequency[0]
+        baseband = self.frequency * axial_stretch - self.center_frequency
+        phasor = np.exp((4j * np.pi / self.sound_speed) * offset[:, None] * baseband[None, :]) * step
+        return phasor * (np.abs(offset) < self.sound_speed / (4.0 * step * axial_stretch))[:, None]
+
+    def __call__(
+        self, offset: NDArray[np.float64], depth: float, axial_stretch: float = 1.0
+    ) -> NDArray[np.complex128]:
+        """Complex envelope p(dz; z_s) (N,) of the echo from depth z_s, seen at dz = z - z_s metres behind it."""
+        return self.phasor(np.asarray(offset, dtype=np.float64), axial_stretch) @ self.spectrum(np.array([depth]))[0]
+
+    def energy(self, depth: NDArray[np.float64], power: int = 2) -> NDArray[np.float64]:
+        """Integral of |p|^power over dz (D,), in metres; power 2 by Parseval's theorem, 4 by quadrature."""
+        step = self.frequency[1] - self.frequency[0]
+        spectrum = self.spectrum(depth)
+        if power == 2:
+            return (spectrum**2).sum(axis=1) * step * self.sound_speed / 2.0
+        # |p|^2 is the transform of the spectrum's autocorrelation, so the integral of |p|^4 is its energy
+        size = 2 * spectrum.shape[1]
+        transform = np.abs(np.fft.rfft(spectrum, size, axis=1)) ** 2
+        autocorrelation = np.fft.irfft(transform, size, axis=1)
+        return (autocorrelation**2).sum(axis=1) * step**3 * self.sound_speed / 2.0
+
+    def half_length(self, tolerance: float) -> float:
+        """Half-length in metres outside which the fraction `tolerance` of the pulse's energy lies (no attenuation)."""
+        step = self.sound_speed / (16.0 * (self.frequency[-1] - self.frequency[0]))
+        offset = step * np.arange(1024)
+        power = np.abs(self(offset, 0.0)) ** 2
+        outside = np.cumsum(power[::-1])[::-1] / power.sum()
+        return float(offset[min(int(np.searchsorted(-outside, -tolerance)) + 1, len(offset) - 1)])

@@ -1,0 +1,65 @@
+"""Least-squares resampling of signals whose power spectrum is known: from scatterers to cells, from columns to pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+IMAGES = (-3, -2, -1, 1, 2, 3)  # spectral images counted; a cubic B-spline suppresses those beyond by over 100 dB
+
+
+def cell_filter(
+    frequency: Array, power: Array, fine: float, half: int, *, stride: int, spline: bool
+) -> tuple[Array, float]:
+    """Symmetric filter (2 half + 1,) from cells `fine` metres apart to every stride-th of them, and its energy error.
+
+    Chosen to minimise  sum_nu S(nu) [ |W(nu) phi(nu) - 1|^2 + sum_n |W(nu + n f) phi(nu + n f)|^2 ] / sum S,  f = 1 / (stride
+    fine): the passband error and every image that a signal with power spectrum S is left with.
+    spline: the cells were filled with cubic B-splines, phi = sinc^4; else they are samples of white noise, phi = 1.
+    frequency in 1/m (F,), power (F,).
+    """
+    weight = np.sqrt(power / power.sum())
+    k = np.arange(half + 1)
+    images = IMAGES if spline else tuple(range(1, stride))
+    rows, target = [], []
+    for image in (0, *images):
+        shifted = (frequency + image / (stride * fine)) * fine
+        phi = np.sinc(shifted) ** 4 if spline else np.ones_like(shifted)
+        cosine = np.where(k == 0, 1.0, 2.0) * np.cos(2.0 * np.pi * shifted[:, None] * k)
+        rows.append((weight * phi)[:, None] * cosine)
+        target.append(weight if image == 0 else np.zeros_like(weight))
+    matrix, goal = np.concatenate(rows), np.concatenate(target)
+    solution = np.linalg.lstsq(matrix, goal, rcond=1e-12)[0]
+    error = float(((matrix @ solution - goal) ** 2).sum())
+    return stride * np.concatenate((solution[:0:-1], solution)), error  # 1 / stride of the cells carry the whole signal
+
+
+def coarsest_step(frequency: Array, power: Array, half: int, error_db: float) -> float:
+    """Largest cell size in metres for which halving fine cells meets the error, within 4 % steps of the critical one."""
+    band = frequency[power > 1e-12 * power.max()]
+    step = 1.0 / (band[-1] - band[0]) * 1.25
+    while 10.0 * np.log10(cell_filter(frequency, power, step / 2.0, half, stride=2, spline=True)[1]) > error_db:
+        step *= 0.96
+    return float(step)
+
+
+def interpolator(frequency: Array, power: Array, position: Array, taps: int) -> tuple[NDArray[np.int64], Array]:
+    """First sample (X,) and weights (taps, X) that read a band-limited signal at fractional sample positions (X,).
+
+    Minimises  sum_nu S(nu) |sum_k w_k exp(i 2 pi nu (k - position)) - 1|^2  with frequency in cycles per sample.
+    """
+    first = np.floor(position).astype(np.int64) - taps // 2 + 1
+    weight = power / power.sum()
+    k = np.arange(taps)
+    normal = np.cos(2.0 * np.pi * frequency * (k[:, None, None] - k[None, :, None])) @ weight
+    offset = (position - first)[:, None]
+    goal = np.stack([np.cos(2.0 * np.pi * frequency * (j - offset)) @ weight for j in k])
+    return first, np.linalg.solve(normal + 1e-10 * np.eye(taps), goal)
+
+
+def interpolation_error(frequency: Array, power: Array, position: float, first: int, weight: Array) -> float:
+    """Energy error that `interpolator` weights (taps,) leave at one position: its objective at the minimum."""
+    k = first + np.arange(len(weight)) - position
+    response = np.exp(2j * np.pi * frequency[:, None] * k) @ weight
+    return float((power * np.abs(response - 1.0) ** 2).sum() / power.sum())
