@@ -20,6 +20,7 @@ Plane = NDArray[np.float32]
 WINDOWS = {"boxcar": 0, "hann": 1, "hamming": 2}
 KERNEL_TAIL = 4e-6  # energy of a lateral kernel that may lie beyond its reach, on average over the columns
 NOISE_TAIL = 3e-3  # the kernels of the noise are normalised, so their tails may go earlier
+NOISE_BLEND_TOLERANCE = 0.5
 BLEND_TOLERANCE = 0.12  # radians that a kernel may turn between depth nodes
 
 
@@ -47,6 +48,11 @@ class Bank:
     reach: NDArray[np.int64]
     node: NDArray[np.int64]
     blend: Array
+
+    def kernel(self, row: int, column: int, columns: int) -> NDArray[np.float32]:
+        """Real plane of the kernel (T,) at the node nearest to a row, for one of `columns` columns."""
+        n = int(self.node[row] + (self.blend[row] >= 0.5))
+        return self.re[self.start[n] : self.start[n + 1]].reshape(-1, columns)[:, column]
 
     def layout(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Array]:
         """(start, reach, node, blend), in the kernels' order of arguments."""
@@ -107,10 +113,11 @@ def reach_of(beam: Beam, width: float, depth: Array, tail: float, *, receive_onl
 
 
 def make_bank(
-    beam: Beam, column: Array, row: Array, reach: Array, pad: int, *, receive_only: bool = False
-) -> Bank:
+    beam: Beam, column: Array, row: Array, reach: Array, pad: int, *, receive_only: bool = False,
+    tolerance: float = BLEND_TOLERANCE,
+) -> Bank:  # fmt: skip
     """The bank for internal columns (C,) and rows (R,), with kernels that reach `reach` (R,) metres, at most pad taps."""
-    nodes, node, blend = blend_nodes(kernel_rate(beam, row), row, BLEND_TOLERANCE)
+    nodes, node, blend = blend_nodes(kernel_rate(beam, row), row, tolerance)
     depth = np.maximum(row[nodes], beam.wavelength)
     step = float(column[1] - column[0])
     taps = np.minimum(np.ceil(reach[nodes] / step).astype(np.int64), pad)

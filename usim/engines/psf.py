@@ -59,16 +59,24 @@ class Plan:
     def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """((x0, x1), (z0, z1)) in metres: what lies outside does not reach the image."""
         grid = self.grid
-        (dx, dz), (x, z) = grid.step, (grid.column, grid.row)
-        reach = grid.pad * dx
-        return (x[0] - reach, x[-1] + reach), (max(z[0], self.beam.wavelength), z[-1])
+        margin = grid.pad * grid.step[0]
+        x, z = grid.column, grid.row
+        return (x[0] - margin, x[-1] + margin), (max(z[0], self.beam.wavelength), z[-1])
+
+    def lateral_extent(self, depth: Array) -> tuple[Array, Array]:
+        """(x0, x1), each (D,) in metres: what lies outside at that depth does not reach the image."""
+        reach = np.interp(depth, self.grid.row, self.reach) + self.grid.step[0]
+        return self.grid.column[0] - reach, self.grid.column[-1] + reach
 
 
-def pulse_table(beam: Beam, grid: Grid, row: Array) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
+def pulse_table(
+    beam: Beam, grid: Grid, row: Array, *, everywhere: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
     """First row (Z,) and taps (Z, K) that turn rows, demodulated at the grid's carrier, into pixel rows of IQ.
 
     tap = integral P(f; z_r) exp(i 2 k (z_i - z_r)) df  exp(i 2 k_c z_r - i 2 k0 z_i),  k = 2 pi f / c. The double sum over
-    frequencies and rows is one matrix product; 64 frequencies, because a pulse is shorter than c / 2 df.
+    frequencies and rows is one matrix product; 64 frequencies, because a pulse is shorter than c / 2 df. Rows at z <= 0 hold
+    no echoes, unless `everywhere`.
     """
     pulse = beam.pulse.resampled(64)
     first, taps = grid.rows_of(grid.z, row)
@@ -78,7 +86,7 @@ def pulse_table(beam: Beam, grid: Grid, row: Array) -> tuple[NDArray[np.int64], 
     to_pixel = np.exp(2j * np.outer(grid.z - origin, k * beam.axial_stretch - beam.wavenumber))
     from_row = np.exp(2j * np.outer(k * beam.axial_stretch - grid.carrier, origin - row)) * pulse.spectrum(np.maximum(row, 0.0)).T
     constant = np.exp(2j * (grid.carrier - beam.wavenumber) * origin) * df
-    table = (to_pixel @ from_row) * (constant * (row > 0.0))
+    table = (to_pixel @ from_row) * (constant * ((row > 0.0) | everywhere))
     return first, table[np.arange(len(grid.z))[:, None], first[:, None] + np.arange(taps)]
 
 
@@ -155,6 +163,20 @@ def run(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) -> NDArra
     fine = np.empty((2, len(grid.fine_z), len(grid.fine_x)), np.float32)
     numba.splat(u, v, re, im, first, fine[0], fine[1])
     return _image(plan, fine, grid.spline_filters)
+
+
+def run_field(
+    plan: Plan, echogenicity: NDArray[np.float32], strength: Array, generator: np.random.Generator
+) -> NDArray[np.complex64]:
+    """IQ (Z, X) of infinitely many scatterers: white complex Gaussian noise on the fine cells.
+
+    echogenicity: (R_fine, J_fine) power per fine cell.  strength: (R_fine,) mean intensity of 0 dB tissue per m^2.
+    """
+    grid = plan.grid
+    dx, dz = grid.step
+    fine = generator.standard_normal((2, *echogenicity.shape), dtype=np.float32)
+    fine *= np.sqrt(echogenicity * (strength * (0.25 * dx * dz)).astype(np.float32)[:, None])
+    return _image(plan, fine, grid.noise_filters)
 
 
 def definition(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) -> NDArray[np.complex128]:

@@ -63,3 +63,15 @@ def interpolation_error(frequency: Array, power: Array, position: float, first: 
     k = first + np.arange(len(weight)) - position
     response = np.exp(2j * np.pi * frequency[:, None] * k) @ weight
     return float((power * np.abs(response - 1.0) ** 2).sum() / power.sum())
+
+
+def lagrange(position: Array, samples: int, taps: int = 6) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """First sample (X,) and polynomial weights (taps, X) at fractional sample positions (X,) of a smooth function."""
+    first = np.clip(np.floor(position).astype(np.int64) - taps // 2 + 1, 0, samples - taps)
+    offset = position - first
+    weight = np.ones((taps, len(position)))
+    for k in range(taps):
+        for other in range(taps):
+            if other != k:
+                weight[k] *= (offset - other) / (k - other)
+    return first, weight.astype(np.float32)

@@ -1,0 +1,216 @@
+"""The incoherent twin of the image engine: what the diffuse field's intensity is on average.
+
+    m(x, z) = integral e(x_s, z_s) Iy(z_s) |PSF(x - x_s, z - z_s; x_s, z_s)|^2 dx_s dz_s
+
+with e the echogenicity (a power) and Iy the elevation profile's energy: the same kernels as in psf.py, squared, on the
+fine cells and twice as dense rows that a squared field needs. The fourth moment, for the scatterer number, likewise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.engines.bank import Bank, kernels, lateral_kernels
+from usim.engines.grid import blend_nodes, kernel_rate
+from usim.engines.psf import Plan, pulse_table
+from usim.engines.resample import lagrange
+from usim.scatterers import Scatterers
+from usim.transmit import FocusedScan
+
+Array = NDArray[np.float64]
+POWER_BLEND_TOLERANCE = 0.4  # radians; powers do not turn, they ripple
+LOG_FLOOR = 1e-30  # of the power of tissue: keeps logarithms finite where nothing scatters
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """Diffuse mean intensity and fourth cumulant of one scene, and mean intensity of uniform 0 dB tissue: (Z, X) each.
+
+    In the units of |IQ|^2 before noise and TGC.
+    """
+
+    mean: Array
+    fourth: Array
+    tissue: Array
+
+
+@dataclass(frozen=True, eq=False)
+class PowerPlan:
+    """Squared kernels and elevation energies of a plan.
+
+    row_z (R2,), cell_x (J,): where echogenicity is sampled, metres.
+    """
+
+    plan: Plan
+
+    @cached_property
+    def row_z(self) -> Array:
+        """Depths of the rows (R2,), twice as dense as the plan's."""
+        grid = self.plan.grid
+        return grid.row[0] + grid.step[1] / 2.0 * np.arange(2 * len(grid.row) - 1)
+
+    @cached_property
+    def cell_x(self) -> Array:
+        """Lateral cell centres (J,)."""
+        grid = self.plan.grid
+        dx = grid.step[0]
+        return grid.column[0] + dx * np.arange(-grid.pad, len(grid.column) + grid.pad)
+
+    @property
+    def cell_area(self) -> float:
+        """Square metres per cell."""
+        dx, dz = self.plan.grid.step
+        return dx * dz / 2.0
+
+    @cached_property
+    def bank(self) -> Bank:
+        """|T R|^2 at depth nodes; the imaginary plane is empty."""
+        plan, beam = self.plan, self.plan.beam
+        nodes, node, blend = blend_nodes(kernel_rate(beam, self.row_z), self.row_z, POWER_BLEND_TOLERANCE)
+        depth = np.maximum(self.row_z[nodes], beam.wavelength)
+        reach = np.interp(depth, plan.grid.row, plan.reach)
+        taps = np.minimum(np.ceil(reach / plan.grid.step[0]).astype(np.int64), plan.grid.pad)
+        re, im, start = lateral_kernels(beam, plan.grid.column, depth, plan.grid.step[0], taps)
+        np.multiply(re, re, out=re)
+        re += im * im
+        return Bank(re, np.empty(0, np.float32), start, taps, node, blend)
+
+    @cached_property
+    def pulse_powers(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+        """First row (Z,), |p|^2 and |p|^4 taps (Z, K)."""
+        first, table = pulse_table(self.plan.beam, self.plan.grid, self.row_z)
+        power = np.abs(table) ** 2
+        return first, power.astype(np.float32), (power**2).astype(np.float32)
+
+    def elevation_energies(self, row: Array) -> tuple[Array, Array]:
+        """Integrals of |E|^2 and |E|^4 over elevation at depths (R,); 0 above a wavelength's depth."""
+        beam = self.plan.beam
+        node, second, fourth = self._elevation_table
+        depth = np.log(np.maximum(row, beam.wavelength))
+        deep = row >= beam.wavelength
+        return (
+            np.where(deep, np.exp(np.interp(depth, node, second)), 0.0),
+            np.where(deep, np.exp(np.interp(depth, node, fourth)), 0.0),
+        )
+
+    @cached_property
+    def _elevation_table(self) -> tuple[Array, Array, Array]:
+        beam = self.plan.beam
+        node = np.geomspace(beam.wavelength, max(self.row_z[-1] * 1.1, 2.0 * beam.wavelength), 96)
+        second, fourth = beam.elevation.energies(node)
+        return np.log(node), np.log(second), np.log(fourth)
+
+    @cached_property
+    def field_strength(self) -> Array:
+        """Mean intensity of 0 dB tissue per m^2 on the plan's fine rows, for `run_field`."""
+        return self.elevation_energies(self.plan.grid.fine_z)[0]
+
+    @cached_property
+    def tissue(self) -> Array:
+        """Mean intensity (Z, X) of uniform 0 dB tissue."""
+        ones = np.ones((len(self.row_z), len(self.cell_x)), np.float32)
+        power = ones * (self.elevation_energies(self.row_z)[0] * self.cell_area).astype(np.float32)[:, None]
+        return self.blur(power, power)[0]
+
+    def at(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """Mean intensity of 0 dB tissue, and peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,).
+
+        Tissue is read at the nearest pixel: places outside the image get the image's border.
+        """
+        grid, beam = self.plan.grid, self.plan.beam
+        row = np.clip(np.rint((z - grid.z[0]) / (grid.z[1] - grid.z[0])).astype(int), 0, len(grid.z) - 1)
+        pixel = np.clip(np.rint((x - grid.x[0]) / (grid.x[1] - grid.x[0])).astype(int), 0, len(grid.x) - 1)
+        column = np.clip(np.rint((x - grid.column[0]) / grid.step[0]).astype(int), 0, len(grid.column) - 1)
+        line = np.clip(np.rint((z - self.row_z[0]) / (grid.step[1] / 2.0)).astype(int), 0, len(self.row_z) - 1)
+        lateral = np.array([self.bank.kernel(r, c, len(grid.column)).max() for r, c in zip(line, column, strict=True)])
+        depth = np.maximum(z, beam.wavelength)
+        step = beam.pulse.frequency[1] - beam.pulse.frequency[0]
+        axial = (beam.pulse.spectrum(depth).sum(axis=1) * step) ** 2
+        return self.tissue[row, pixel], lateral * axial * np.abs(beam.elevation(np.zeros(len(z)), depth)) ** 2
+
+    def blur(self, power: NDArray[np.float32], square: NDArray[np.float32]) -> tuple[Array, Array]:
+        """Sums of |PSF|^2 power and |PSF|^4 square over the cells (R2, J): two images (Z, X)."""
+        grid, numba = self.plan.grid, kernels()
+        lateral = np.empty((2, len(self.row_z), len(grid.column)), np.float32)
+        numba.lateral_power(power, square, self.bank.re, *self.bank.layout(), grid.pad, lateral[0], lateral[1])
+        first, second_tap, fourth_tap = self.pulse_powers
+        columns = np.empty((2, len(grid.z), len(grid.column)), np.float32)
+        numba.axial_power(lateral[0], first, second_tap, columns[0])
+        numba.axial_power(lateral[1], first, fourth_tap, columns[1])
+        # powers span many decades: pixels are read from columns in the logarithm
+        scale = [max(float(c.max()), 1e-37) for c in columns]
+        logs = [np.log(np.maximum(c / s, LOG_FLOOR)) for c, s in zip(columns, scale, strict=True)]
+        index, weight = lagrange((grid.x - grid.column[0]) / grid.step[0], len(grid.column))
+        out = np.empty((len(grid.z), len(grid.x)), np.complex64)
+        numba.sample_columns(logs[0], logs[1], index, weight, out)
+        return np.exp(out.real.astype(np.float64)) * scale[0], np.exp(out.imag.astype(np.float64)) * scale[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Where the dB scale and the scatterer number are tied: on the array's axis at the transmit focus, or mid-depth.
+
+    depth: metres.  tissue: mean intensity of 0 dB tissue there.  cell: effective in-plane area of a resolution cell,
+    (integral |PSF|^2)^2 / integral |PSF|^4 over x and z, square metres.
+    """
+
+    depth: float
+    tissue: float
+    cell: float
+
+
+def reference(power: PowerPlan) -> Reference:
+    """The reference of a setting, by the integrals of the continuous PSF at that place."""
+    plan, beam = power.plan, power.plan.beam
+    z = plan.grid.z
+    depth = beam.transmit.depth if isinstance(beam.transmit, FocusedScan) else float(z[0] + z[-1]) / 2.0
+    step = plan.grid.step[0]
+    taps = np.array([max(plan.grid.pad, round(4e-3 / step))])
+    re, im, _ = lateral_kernels(beam, step * np.arange(-1.0, 2.0), np.array([depth]), step, taps)
+    kernel = (re.astype(np.float64) ** 2 + im.astype(np.float64) ** 2).reshape(-1, 3)[:, 1]
+    second, fourth = kernel.sum() * step, (kernel**2).sum() * step
+    at = np.array([depth])
+    axial_second = beam.pulse.energy(at)[0] / beam.axial_stretch
+    axial_fourth = beam.pulse.energy(at, 4)[0] / beam.axial_stretch
+    thickness = float(beam.elevation.energies(at)[0][0])
+    cell = (second * axial_second) ** 2 / (fourth * axial_fourth)
+    return Reference(depth, float(second * axial_second * thickness), float(cell))
+
+
+def expect(power: PowerPlan, echogenicity: NDArray[np.float32], density: float, kurtosis: float) -> Expectation:
+    """Diffuse mean intensity of a scene.
+
+    echogenicity: (R2, J) power averaged over each cell of (row_z, cell_x).  density: 3-D scatterers per m^3, inf for the
+    `field` model.  kurtosis: E[a^4] / E[a^2]^2 of the amplitudes' law.
+    """
+    second, fourth = power.elevation_energies(power.row_z)
+    weighted = echogenicity * (second * power.cell_area).astype(np.float32)[:, None]
+    # the amplitudes are such that density E[a^2] = 1, hence density E[a^4] = kurtosis / density
+    fourth_weight = fourth * power.cell_area * (kurtosis / density)  # 0 for the `field` model
+    squares = echogenicity**2 * fourth_weight.astype(np.float32)[:, None]
+    mean, total = power.blur(weighted, squares)
+    return Expectation(mean, total, power.tissue)
+
+
+def expect_cloud(power: PowerPlan, scatterers: Scatterers) -> Expectation:
+    """Diffuse mean intensity of a given cloud, over random phases of its scatterers."""
+    beam, plan = power.plan.beam, power.plan
+    strength = scatterers.amplitude**2 * np.abs(beam.elevation(scatterers.y, np.maximum(scatterers.z, 1e-6))) ** 2
+    u = (scatterers.z - power.row_z[0]) / (plan.grid.step[1] / 2.0)
+    v = (scatterers.x - power.cell_x[0]) / plan.grid.step[0]
+    rows, cells = len(power.row_z), len(power.cell_x)
+    inside = (u >= 0) & (u < rows - 1) & (v >= 0) & (v < cells - 1) & (scatterers.z >= beam.wavelength)
+    u, v, strength = u[inside], v[inside], strength[inside]
+    row, cell = u.astype(np.int64), v.astype(np.int64)
+    grids = []
+    for values in (strength, strength**2):
+        total = np.zeros(rows * cells)
+        for dr, wr in ((0, 1.0 - (u - row)), (1, u - row)):
+            for dc, wc in ((0, 1.0 - (v - cell)), (1, v - cell)):
+                total += np.bincount((row + dr) * cells + cell + dc, values * wr * wc, rows * cells)
+        grids.append(total.reshape(rows, cells).astype(np.float32))
+    return Expectation(*power.blur(*grids), power.tissue)

@@ -1,0 +1,80 @@
+"""Electronic noise as the receive chain colours it: the aperture's lateral correlation and the pulse's spectrum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.engines.bank import NOISE_BLEND_TOLERANCE, NOISE_TAIL, Bank, kernels, make_bank, reach_of
+from usim.engines.psf import Plan, pulse_table, through_kernels, to_pixels
+
+
+@dataclass(frozen=True, eq=False)
+class NoisePlan:
+    """White noise of every channel, filtered like the echoes and summed over the receive aperture of each column.
+
+    Neighbouring columns share channels: their noise is correlated as the receive beam is. Along depth it has the power
+    spectrum of the pulse (the receive filter is matched to it), without the medium's attenuation.
+    """
+
+    plan: Plan
+
+    @cached_property
+    def _row(self) -> NDArray[np.float64]:
+        return self.plan.grid.row
+
+    @property
+    def _pad(self) -> int:
+        return self.plan.grid.pad // 2
+
+    @cached_property
+    def _bank(self) -> Bank:
+        beam, grid = self.plan.beam, self.plan.grid
+        depth = np.maximum(self._row, beam.wavelength)
+        reach = reach_of(beam, grid.x[-1] - grid.x[0], depth, NOISE_TAIL, receive_only=True)
+        return make_bank(
+            beam, grid.column[::2], self._row, reach, self._pad, receive_only=True, tolerance=NOISE_BLEND_TOLERANCE
+        )
+
+    @cached_property
+    def _pulse_rows(self) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
+        beam = replace(self.plan.beam, medium=self.plan.beam.medium.model_copy(update={"attenuation": 0.0}))
+        # noise has no depth: rows above the probe carry it too
+        return pulse_table(beam, self.plan.grid, self._row, everywhere=True)
+
+    def _image(self, cells: NDArray[np.float32]) -> NDArray[np.complex64]:
+        grid = self.plan.grid
+        lateral = np.empty((2, len(self._row), len(grid.column)), np.float32)
+        through_kernels(cells, self._bank, self._pad, 2, grid.half_sample, lateral)
+        first, table = self._pulse_rows
+        return to_pixels(grid, lateral, (first, table.real.astype(np.float32), table.imag.astype(np.float32)))
+
+    @cached_property
+    def _deviation(self) -> NDArray[np.float32]:
+        """Standard deviation (Z, X) of `_image` of unit white noise; inf where a column has no aperture."""
+        grid = self.plan.grid
+        columns = grid.column[::2]
+        ones = np.ones((len(self._row), len(columns) + 2 * self._pad), np.float32)
+        lateral = np.empty((2, len(self._row), len(columns)), np.float32)
+        bank = self._bank
+        power = bank.re**2 + bank.im**2
+        kernels().lateral_power(ones, ones, power, *bank.layout(), self._pad, lateral[0], lateral[1])
+        first, table = self._pulse_rows
+        variance = np.empty((len(grid.z), len(columns)), np.float32)
+        kernels().axial_power(lateral[0], first, (np.abs(table) ** 2).astype(np.float32), variance)
+        pixels = np.array([np.interp(grid.x, columns, line) for line in variance])
+        return np.sqrt(np.where(pixels > 1e-6 * pixels.max(), pixels, np.inf)).astype(np.float32)
+
+    @property
+    def heard(self) -> NDArray[np.bool_]:
+        """(Z, X): where a receive aperture is open at all."""
+        return np.isfinite(self._deviation)
+
+    def draw(self, generator: np.random.Generator) -> NDArray[np.complex64]:
+        """One realisation (Z, X) of unit mean power before TGC."""
+        shape = (2, len(self._row), len(self.plan.grid.column[::2]) + 2 * self._pad)
+        cells = generator.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(0.5))
+        return self._image(cells) / self._deviation

@@ -1,0 +1,77 @@
+"""Filling a scene with scatterers, and sampling it on cells."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.phantom.schema import Scene
+from usim.phantom.truth import echogenicity_at, label_at
+from usim.scatterers import Scatterers
+
+Array = NDArray[np.float64]
+SUBSAMPLES = 4  # per direction in cells that an edge crosses
+KURTOSIS = {"unit": 1.0, "gaussian": 3.0}
+"""E[a^4] / E[a^2]^2 of the amplitude laws: +-1 with equal odds, and normal."""
+
+
+def cell_echogenicity(scene: Scene, x: Array, z: Array) -> NDArray[np.float32]:
+    """Mean echogenicity (a power, 0 dB tissue = 1) over each cell of a regular grid: (Z, X) for centres x (X,), z (Z,)."""
+    labels = label_at(scene, x[None, :], z[:, None])
+    cells = echogenicity_at(scene, x[None, :], z[:, None])
+    edge = np.zeros(labels.shape, dtype=bool)
+    for differs, near, far in (
+        (labels[1:] != labels[:-1], np.s_[1:], np.s_[:-1]),
+        (labels[:, 1:] != labels[:, :-1], np.s_[:, 1:], np.s_[:, :-1]),
+    ):
+        edge[near] |= differs
+        edge[far] |= differs
+    row, column = np.nonzero(edge)
+    if len(row):
+        offset = (np.arange(SUBSAMPLES) + 0.5) / SUBSAMPLES - 0.5
+        total = np.zeros(len(row))
+        for dz in offset * (z[1] - z[0]):
+            for dx in offset * (x[1] - x[0]):
+                total += echogenicity_at(scene, x[column] + dx, z[row] + dz)
+        cells[row, column] = total / SUBSAMPLES**2
+    return cells.astype(np.float32)
+
+
+def draw_cloud(
+    scene: Scene,
+    depth: Array,
+    lateral: tuple[Array, Array],
+    density: Array,
+    strength: Array,
+    half_slab: Array | None,
+    generator: np.random.Generator,
+) -> Scatterers:
+    """A Poisson cloud with the scene's echogenicity; in 0 dB tissue density E[a^2] = strength.
+
+    depth: (D,) metres, ascending from the first to the last scatterer.  lateral: (x0, x1), each (D,) metres.
+    density: (D,) scatterers per m^2 in the plane, or per m^3 where half_slab (D,), metres, gives the slab's half-thickness.
+    strength: (D,).  Nothing lies where the scene is anechoic. Depths come sorted: exponential spacings are sorted uniform
+    draws.
+    """
+    per_depth = expected_per_depth(lateral, density, half_slab)
+    cumulative = np.concatenate(([0.0], np.cumsum(0.5 * (per_depth[1:] + per_depth[:-1]) * np.diff(depth))))
+    count = int(generator.poisson(cumulative[-1]))
+    spacing = np.cumsum(generator.standard_exponential(count + 1))
+    z = np.interp(spacing[:-1] * (cumulative[-1] / spacing[-1]), cumulative, depth)
+    left, right = np.interp(z, depth, lateral[0]), np.interp(z, depth, lateral[1])
+    x = left + (right - left) * generator.random(count)
+    y = np.zeros(count) if half_slab is None else (2.0 * generator.random(count) - 1.0) * np.interp(z, depth, half_slab)
+    if scene.scatterers.amplitude == "unit":
+        amplitude = 2.0 * generator.integers(0, 2, count, dtype=np.int8) - 1.0
+    else:
+        amplitude = generator.standard_normal(count)
+    power = echogenicity_at(scene, x, z)
+    kept = power > 0.0
+    amplitude = amplitude * np.sqrt(power * np.interp(z, depth, strength / density))
+    return Scatterers(np.stack((x, y, z), axis=1)[kept], amplitude[kept])
+
+
+def expected_per_depth(lateral: tuple[Array, Array], density: Array, half_slab: Array | None) -> Array:
+    """Mean number of scatterers per metre of depth (D,), in uniform tissue; arguments as for `draw_cloud`."""
+    areal = density if half_slab is None else 2.0 * half_slab * density
+    return areal * (lateral[1] - lateral[0])
