@@ -101,6 +101,7 @@ def _show_labels(panel: Panel, frame: Frame) -> None:
     colors = colormaps["tab20"](np.arange(len(names)) % 20)
     colors[0] = (0.25, 0.25, 0.25, 1.0)
     _show(panel, frame, "labels", colors[np.minimum(labels, len(names) - 1)])
-    present = [k for k in np.unique(labels) if k < len(names)][:8]
-    handles = [Patch(color=colors[k], label=names[k]) for k in present]
-    panel.legend(handles=handles, fontsize=7, loc="lower right", framealpha=0.8)
+    # Regions that share a name, such as repeated lesions, share an entry; it stands beside the picture it explains.
+    present = {names[k]: colors[k] for k in reversed(np.unique(labels)) if k < len(names)}
+    handles = [Patch(color=color, label=name) for name, color in reversed(list(present.items())[-8:])]
+    panel.legend(handles=handles, fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)

@@ -52,6 +52,15 @@ def test_extras_are_stored_only_when_asked_for(make_frame):
         assert_equal_frames(frame, make_frame(), iq=False, scatterers=False)
 
 
+def test_frames_without_scatterers_can_be_asked_to_store_them(make_frame):
+    frames = [make_frame(i) for i in range(2)]
+    for frame in frames:
+        object.__setattr__(frame, "scatterers", None)
+    with h5py.File(io.BytesIO(encode_shard(frames, header(2, ("scatterers",))))) as file:
+        assert read_frame(file, 1).scatterers is None
+        assert list(file["scatterers/offsets"]) == [0, 0, 0]
+
+
 def test_every_dataset_is_in_the_table_and_says_what_it_is(make_frame):
     def check(path, item):
         if isinstance(item, h5py.Dataset) and not path.startswith("tracks/"):

@@ -123,9 +123,11 @@ def _image_of(frame: Frame, path: str) -> NDArray[Any] | None:
 
 def _create(file: h5py.File, path: str, data: Any, **options: Any) -> h5py.Dataset:
     spec = BY_PATH[path]
-    # A damaged byte is only noticed by HDF5 with fletcher32, and that needs chunks; scalars cannot have any.
-    if np.ndim(data) or "shape" in options:
+    # A damaged byte is only noticed by HDF5 with fletcher32, and that needs chunks; scalars and nothing have none.
+    if "shape" in options or (np.ndim(data) and np.size(data)):
         options = {"fletcher32": True, "chunks": options.pop("chunks", None) or np.shape(data), **options}
+    else:
+        options = {}
     dataset = file.create_dataset(path, data=data, track_times=False, **options)
     _describe(dataset, spec)
     return dataset
@@ -211,7 +213,7 @@ def _write_rows(file: h5py.File, gathered: _Gathered) -> None:
 
 def _write_scatterers(file: h5py.File, clouds: list[Scatterers]) -> None:
     offsets = np.cumsum([0, *(len(cloud) for cloud in clouds)], dtype=np.int64)
-    rows = min(max(int(offsets[-1]), 1), _SCATTERER_CHUNK)
+    rows = min(int(offsets[-1]), _SCATTERER_CHUNK)
     position, amplitude = [c.position for c in clouds], [c.amplitude for c in clouds]
     _create(file, "scatterers/position", np.concatenate(position), chunks=(rows, 3))
     _create(file, "scatterers/amplitude", np.concatenate(amplitude), chunks=(rows,))
