@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usim.errors import ConfigError, ResourceError, UsimError
+from usim.interrupts import INTERRUPTED, Interrupts
 
 if TYPE_CHECKING:
     from usim.phantom.load import Phantom
-
-INTERRUPTED = 130
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,7 +29,7 @@ def cli(context: click.Context, version: bool, verbose: int, quiet: bool) -> Non
     Example:
       usim generate cyst && usim view cyst
     """
-    context.obj = {"quiet": quiet}
+    context.obj = {"quiet": quiet, "interrupts": context.obj or Interrupts()}
     level = logging.ERROR if quiet else [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("usim").setLevel(level)
@@ -78,13 +77,12 @@ def generate(context: click.Context, /, phantom: str, output: Path | None, store
         return
     from usim.generate import Progress
     from usim.generate import generate as run
-    from usim.interrupts import Interrupts
     from usim.progress import human_bytes, human_time, show_progress
 
-    with Interrupts() as interrupts, show_progress(context.obj["quiet"]) as show:
+    with show_progress(context.obj["quiet"]) as show:
 
         def listen(state: Progress) -> None:
-            interrupts.check()
+            context.obj["interrupts"].check()
             show(state)
 
         result = run(loaded, folder, store=words, progress=listen, **numbers)
@@ -232,15 +230,25 @@ def main(arguments: list[str] | None = None) -> int:
 
     0 ok, 1 a bug, 2 usage or phantom, 3 data, 4 disk, memory or permission, 130 and 143 interrupted.
     """
+    with Interrupts() as interrupts:
+        try:
+            return _run(arguments, interrupts)
+        except Exception:
+            # Interrupted imports and compilers pass the interrupt on as errors of many kinds.
+            if interrupts.exit_code is None:
+                raise
+            return _fail("interrupted", interrupts.exit_code)
+
+
+def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
     try:
-        return int(cli.main(arguments, prog_name="usim", standalone_mode=False) or 0)
+        return int(cli.main(arguments, prog_name="usim", standalone_mode=False, obj=interrupts) or 0)
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "usim"
         return _fail(f"{error.format_message().rstrip('.')}; see '{command} --help'", error.exit_code)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; what was finished stays readable", INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt, SystemExit) as stop:
+        code = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
+        return _fail("interrupted; what was finished stays readable", int(code or 0))
     except UsimError as error:
         return _fail(str(error), error.exit_code)
     except MemoryError:

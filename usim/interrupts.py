@@ -11,9 +11,10 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-#: The shell's convention for SIGTERM: 128 + number.
-TERMINATED = 143
-_PATIENCE_S = 1.0
+#: The shell's convention: 128 + number.
+INTERRUPTED, TERMINATED = 130, 143
+#: A run must end within two seconds; clearing up takes some of them.
+_PATIENCE_S = 0.6
 
 
 class Interrupts:
@@ -41,6 +42,13 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def exit_code(self) -> int | None:
+        """130 or 143 when a signal was noted."""
+        if self._noted is None:
+            return None
+        return TERMINATED if self._noted == signal.SIGTERM else INTERRUPTED
+
     def check(self) -> None:
         """Raise when a signal was noted."""
         if self._noted is not None:
@@ -53,7 +61,7 @@ class Interrupts:
         self._noted = number
 
     def _raise(self, number: int = 0, frame: FrameType | None = None) -> None:
-        if self._noted == signal.SIGTERM:
+        if self.exit_code == TERMINATED:
             raise SystemExit(TERMINATED)
         raise KeyboardInterrupt
 

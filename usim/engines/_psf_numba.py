@@ -119,56 +119,54 @@ def _side_pupils(distance, spacing, count, half_tx, curvature_tx, kind_tx, half_
 
 
 @njit(cache=True)
-def node_kernels(column, spacing, end, pupil_tx, focus, kind_tx, half_rx, kind_rx, depth, k, element, tap, out_re, out_im):
-    """Lateral kernels of one depth without wavefront phase: out (T, C), tap offsets ascending and symmetric about 0.
-
-    The columns left of the array's centre are the mirror image of those on its right: B(xi; x) = B(-xi; -x).
-    """
-    columns, taps = column.size, tap.size
-    right = 0
-    while right < columns and column[right] < 0.0:
-        right += 1
-    curvature = 1.0 / depth - 1.0 / focus
-    for side in range(2):
-        count = columns - right if side == 0 else right
-        if count == 0:
-            continue
-        outermost = abs(column[columns - 1] if side == 0 else column[0])
-        pupil = np.empty((2, count, taps))
-        _side_pupils(
-            end - outermost, spacing, count, pupil_tx, curvature, kind_tx, half_rx, kind_rx, depth, k, element, tap, pupil
-        )
-        for t in range(taps):
-            source = t if side == 0 else taps - 1 - t
-            for m in range(count):
-                c = columns - 1 - m if side == 0 else m
-                out_re[t, c], out_im[t, c] = pupil[0, m, source], pupil[1, m, source]
+def _store(pupil, m, reverse, cos, sin, stride, re, im):
+    """Write column m of pupil (2, count, T) times the wavefront cos + i sin into every stride-th place of re, im."""
+    taps = cos.size
+    for t in range(taps):
+        source = taps - 1 - t if reverse else t
+        a, b = pupil[0, m, source], pupil[1, m, source]
+        re[t * stride], im[t * stride] = a * cos[t] - b * sin[t], a * sin[t] + b * cos[t]
 
 
 @njit(cache=True, parallel=True)
 def build_bank(
-    column, spacing, end, depth, half_tx, focus, kind_tx, half_rx, kind_rx, k, element, tap_spacing, reach, start,
-    wavefront, gain, bank_re, bank_im,
+    column, spacing, end, depth, half_tx, focus, kind_tx, half_rx, kind_rx, k, element, tap_spacing, reach, low, high,
+    start, wavefront, turn, gain, bank_re, bank_im,
 ):
-    """Lateral kernels at every node: bank[start[n]:start[n + 1]] is (2 reach[n] + 1, C), row-major.
+    """Lateral kernels of every depth node, one after the other from start[n] on.
 
-    wavefront: number of spherical wavefronts in the phase exp(-i wavefront k xi^2 / 2z); gain: (N,) factor per node.
+    Each holds, with T = 2 reach[n] + 1 taps: the kernel (T,) that the columns low[n] .. high[n] - 1 share, because the
+    array's ends do not cut their apertures; then (T, low[n]) of the columns left of those; then (T, C - high[n]) of the
+    rest. Columns left of the array's axis mirror those on its right: B(xi; x) = B(-xi; -x).
+    wavefront: number of spherical wavefronts in the phase exp(-i wavefront k xi^2 / 2z).  turn: rad/m of a steered plane
+    wave, exp(-i turn xi).  gain: (N,) factor per node.
     """
     columns = column.size
     for n in prange(depth.size):
         taps = 2 * reach[n] + 1
+        z = depth[n]
         tap = tap_spacing * (np.arange(taps) - reach[n])
-        re, im = np.empty((taps, columns)), np.empty((taps, columns))
-        node_kernels(
-            column, spacing, end, half_tx, focus, kind_tx, half_rx[n], kind_rx, depth[n], k, element, tap, re, im
-        )
-        for t in range(taps):
-            angle = -0.5 * wavefront * k * tap[t] * tap[t] / depth[n]
-            cos, sin = gain[n] * math.cos(angle), gain[n] * math.sin(angle)
-            at = start[n] + t * columns
-            for c in range(columns):
-                bank_re[at + c] = re[t, c] * cos - im[t, c] * sin
-                bank_im[at + c] = re[t, c] * sin + im[t, c] * cos
+        angle = -(0.5 * wavefront * k / z * tap + turn) * tap
+        cos, sin = gain[n] * np.cos(angle), gain[n] * np.sin(angle)
+        curvature = 1.0 / z - 1.0 / focus
+        pupil = np.empty((2, 1, taps))
+        _side_pupils(2.0 * end, spacing, 1, half_tx, curvature, kind_tx, half_rx[n], kind_rx, z, k, element, tap, pupil)
+        at = start[n]
+        _store(pupil, 0, False, cos, sin, 1, bank_re[at:], bank_im[at:])
+        at += taps
+        for side in range(2):
+            count = low[n] if side == 0 else columns - high[n]
+            if count == 0:
+                continue
+            outermost = -column[0] if side == 0 else column[columns - 1]
+            pupil = np.empty((2, count, taps))
+            _side_pupils(
+                end - outermost, spacing, count, half_tx, curvature, kind_tx, half_rx[n], kind_rx, z, k, element, tap, pupil
+            )
+            for m in range(count):
+                place = at + m if side == 0 else at + count - 1 - m
+                _store(pupil, m, side == 0, cos, sin, count, bank_re[place:], bank_im[place:])
+            at += taps * count
 
 
 @njit(cache=True, fastmath=FAST)
@@ -263,65 +261,123 @@ def upsample(coarse, half_sample, out):
         out[r, 2 * columns - 2] = coarse[r, columns - 1]
 
 
+@njit(cache=True, inline="always")
+def _kernel_row(start, reach, t, low, high, columns, block):
+    """Where tap t of one node's kernel lies: the shared one (block 0), the first left (1) or the first right (2) column."""
+    taps = 2 * reach + 1
+    if block == 0:
+        return start + t + reach
+    if block == 1:
+        return start + taps + (t + reach) * low
+    return start + taps * (1 + low) + (t + reach) * (columns - high)
+
+
+@njit(cache=True, fastmath=FAST)
+def _add_columns(w0, k0_re, k0_im, w1, k1_re, k1_im, re, im, acc_re, acc_im):
+    for c in range(acc_re.size):
+        kernel_re, kernel_im = w0 * k0_re[c] + w1 * k1_re[c], w0 * k0_im[c] + w1 * k1_im[c]
+        acc_re[c] += kernel_re * re[c] - kernel_im * im[c]
+        acc_im[c] += kernel_re * im[c] + kernel_im * re[c]
+
+
+@njit(cache=True, fastmath=FAST)
+def _add_shared(kernel_re, kernel_im, re, im, acc_re, acc_im):
+    for c in range(acc_re.size):
+        acc_re[c] += kernel_re * re[c] - kernel_im * im[c]
+        acc_im[c] += kernel_re * im[c] + kernel_im * re[c]
+
+
 @njit(cache=True, parallel=True, fastmath=FAST)
-def lateral_pass(cell_re, cell_im, bank_re, bank_im, start, reach, node, blend, pad, out_re, out_im):
-    """out[r, c] = sum_t B_r[t, c] cell[r, c + pad + t], B_r blended linearly between nodes node[r] and node[r] + 1."""
+def lateral_pass(cell_re, cell_im, bank_re, bank_im, start, reach, low, high, node, blend, pad, out_re, out_im):
+    """out[r, c] = sum_t B_r[t, c] cell[r, c + pad + t], B_r blended linearly between nodes node[r] and node[r] + 1.
+
+    The bank's layout is that of build_bank; node n + 1 stores at least the columns that node n stores.
+    """
     rows, columns = out_re.shape
     for r in prange(rows):
         n = node[r]
+        out_re[r] = 0.0
+        out_im[r] = 0.0
+        lo, hi = low[n], high[n]
         w1 = np.float32(blend[r])
         w0 = np.float32(1.0) - w1
-        acc_re, acc_im = out_re[r], out_im[r]
-        acc_re[:] = 0.0
-        acc_im[:] = 0.0
-        next_reach = reach[n + 1] if w1 > 0 else -1
-        widest = max(reach[n], next_reach)
-        for t in range(-widest, widest + 1):
+        second_reach = reach[n + 1] if w1 > 0 else -1
+        for t in range(-max(reach[n], second_reach), max(reach[n], second_reach) + 1):
+            u0 = w0 if abs(t) <= reach[n] else np.float32(0.0)
+            u1 = w1 if abs(t) <= second_reach else np.float32(0.0)
+            first = n if u0 > 0 else n + 1  # a kernel that has ended is read from the other node, with weight 0
+            second = n + 1 if u1 > 0 else n
             re, im = cell_re[r, pad + t : pad + t + columns], cell_im[r, pad + t : pad + t + columns]
-            a = start[n] + (t + reach[n]) * columns
-            b = start[n + 1] + (t + next_reach) * columns
-            if abs(t) <= reach[n] and abs(t) <= next_reach:
-                for c in range(columns):
-                    kernel_re = w0 * bank_re[a + c] + w1 * bank_re[b + c]
-                    kernel_im = w0 * bank_im[a + c] + w1 * bank_im[b + c]
-                    acc_re[c] += kernel_re * re[c] - kernel_im * im[c]
-                    acc_im[c] += kernel_re * im[c] + kernel_im * re[c]
-            else:
-                w, at = (w0, a) if abs(t) <= reach[n] else (w1, b)
-                for c in range(columns):
-                    kernel_re, kernel_im = w * bank_re[at + c], w * bank_im[at + c]
-                    acc_re[c] += kernel_re * re[c] - kernel_im * im[c]
-                    acc_im[c] += kernel_re * im[c] + kernel_im * re[c]
+            a = _kernel_row(start[first], reach[first], t, low[first], high[first], columns, 0)
+            b = _kernel_row(start[second], reach[second], t, low[second], high[second], columns, 0)
+            _add_shared(
+                u0 * bank_re[a] + u1 * bank_re[b], u0 * bank_im[a] + u1 * bank_im[b],
+                re[lo:hi], im[lo:hi], out_re[r, lo:hi], out_im[r, lo:hi],
+            )
+            for block in range(1, 3):
+                begin, end = (0, lo) if block == 1 else (hi, columns)
+                a = _kernel_row(start[first], reach[first], t, low[first], high[first], columns, block)
+                b = _kernel_row(start[second], reach[second], t, low[second], high[second], columns, block)
+                if block == 2:
+                    a, b = a + begin - high[first], b + begin - high[second]
+                if u1 == 0.0 or u0 == 0.0:
+                    a, w = (a, u0) if u1 == 0.0 else (b, u1)
+                    _add_columns(
+                        w, bank_re[a:], bank_im[a:], np.float32(0.0), bank_re[a:], bank_im[a:],
+                        re[begin:end], im[begin:end], out_re[r, begin:end], out_im[r, begin:end],
+                    )
+                else:
+                    _add_columns(
+                        u0, bank_re[a:], bank_im[a:], u1, bank_re[b:], bank_im[b:],
+                        re[begin:end], im[begin:end], out_re[r, begin:end], out_im[r, begin:end],
+                    )
+
+
+@njit(cache=True, fastmath=FAST)
+def _add_power(w0, k0, w1, k1, shared, power, square, acc_power, acc_square):
+    if shared:
+        gain = w0 * k0[0] + w1 * k1[0]
+        for c in range(acc_power.size):
+            acc_power[c] += gain * power[c]
+            acc_square[c] += gain * gain * square[c]
+        return
+    for c in range(acc_power.size):
+        gain = w0 * k0[c] + w1 * k1[c]
+        acc_power[c] += gain * power[c]
+        acc_square[c] += gain * gain * square[c]
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)
-def lateral_power(power, square, bank, start, reach, node, blend, pad, out_power, out_square):
+def lateral_power(power, square, bank, start, reach, low, high, node, blend, pad, out_power, out_square):
     """Incoherent twin of lateral_pass: sums of |B|^2 power and |B|^4 square; bank holds |B|^2 and is blended as such."""
     rows, columns = out_power.shape
     for r in prange(rows):
         n = node[r]
+        out_power[r] = 0.0
+        out_square[r] = 0.0
         w1 = np.float32(blend[r])
         w0 = np.float32(1.0) - w1
-        acc_power, acc_square = out_power[r], out_square[r]
-        acc_power[:] = 0.0
-        acc_square[:] = 0.0
-        next_reach = reach[n + 1] if w1 > 0 else -1
-        widest = max(reach[n], next_reach)
-        for t in range(-widest, widest + 1):
-            first, second = power[r, pad + t : pad + t + columns], square[r, pad + t : pad + t + columns]
-            a = start[n] + (t + reach[n]) * columns
-            b = start[n + 1] + (t + next_reach) * columns
-            if abs(t) <= reach[n] and abs(t) <= next_reach:
-                for c in range(columns):
-                    gain = w0 * bank[a + c] + w1 * bank[b + c]
-                    acc_power[c] += gain * first[c]
-                    acc_square[c] += gain * gain * second[c]
-            else:
-                w, at = (w0, a) if abs(t) <= reach[n] else (w1, b)
-                for c in range(columns):
-                    gain = w * bank[at + c]
-                    acc_power[c] += gain * first[c]
-                    acc_square[c] += gain * gain * second[c]
+        second_reach = reach[n + 1] if w1 > 0 else -1
+        for t in range(-max(reach[n], second_reach), max(reach[n], second_reach) + 1):
+            u0 = w0 if abs(t) <= reach[n] else np.float32(0.0)
+            u1 = w1 if abs(t) <= second_reach else np.float32(0.0)
+            first = n if u0 > 0 else n + 1
+            second = n + 1 if u1 > 0 else n
+            p, q = power[r, pad + t : pad + t + columns], square[r, pad + t : pad + t + columns]
+            for block in range(3):
+                begin, end = low[n], high[n]
+                if block == 1:
+                    begin, end = 0, low[n]
+                elif block == 2:
+                    begin, end = high[n], columns
+                a = _kernel_row(start[first], reach[first], t, low[first], high[first], columns, block)
+                b = _kernel_row(start[second], reach[second], t, low[second], high[second], columns, block)
+                if block == 2:
+                    a, b = a + begin - high[first], b + begin - high[second]
+                _add_power(
+                    u0, bank[a:], u1, bank[b:], block == 0,
+                    p[begin:end], q[begin:end], out_power[r, begin:end], out_square[r, begin:end],
+                )
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from usim.engines.aperture import half_aperture
 from usim.engines.beam import Beam
 from usim.engines.grid import blend_nodes, kernel_rate
-from usim.transmit import FocusedScan, PlaneScan
+from usim.transmit import FocusedScan
 
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
+Index = NDArray[np.int64]
 WINDOWS = {"boxcar": 0, "hann": 1, "hamming": 2}
 KERNEL_TAIL = 4e-6  # energy of a lateral kernel that may lie beyond its reach, on average over the columns
 NOISE_TAIL = 3e-3  # the kernels of the noise are normalised, so their tails may go earlier
@@ -37,58 +38,82 @@ def kernels() -> ModuleType:
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Lateral kernels at depth nodes; node n is `re/im[start[n]:start[n + 1]]`, (2 reach[n] + 1, C) row-major.
+    """Lateral kernels at depth nodes, laid out as `build_bank` in _psf_numba.py describes.
 
-    node (R,), blend (R,): each internal row's kernel is (1 - blend) of its node and blend of the next.
+    re, im: all kernels, node n from start[n] on.  reach (N,): taps on either side.  low, high (N,): the columns
+    low .. high - 1 share one kernel.  node (R,), blend (R,): each row's kernel is (1 - blend) of its node and blend of
+    the next.
     """
 
     re: Plane
     im: Plane
-    start: NDArray[np.int64]
-    reach: NDArray[np.int64]
-    node: NDArray[np.int64]
+    start: Index
+    reach: Index
+    low: Index
+    high: Index
+    node: Index
     blend: Array
 
-    def kernel(self, row: int, column: int, columns: int) -> NDArray[np.float32]:
+    def layout(self) -> tuple[Index, Index, Index, Index, Index, Array]:
+        """(start, reach, low, high, node, blend), in the kernels' order of arguments."""
+        return self.start, self.reach, self.low, self.high, self.node, self.blend
+
+    def kernel(self, row: int, column: int, columns: int) -> Plane:
         """Real plane of the kernel (T,) at the node nearest to a row, for one of `columns` columns."""
         n = int(self.node[row] + (self.blend[row] >= 0.5))
-        return self.re[self.start[n] : self.start[n + 1]].reshape(-1, columns)[:, column]
-
-    def layout(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Array]:
-        """(start, reach, node, blend), in the kernels' order of arguments."""
-        return self.start, self.reach, self.node, self.blend
+        taps, low, high = 2 * self.reach[n] + 1, self.low[n], self.high[n]
+        whole = self.re[self.start[n] :]
+        if low <= column < high:
+            return whole[:taps]
+        if column < low:
+            return whole[taps : taps * (1 + low)].reshape(taps, low)[:, column]
+        return whole[taps * (1 + low) : taps * (1 + low + columns - high)].reshape(taps, -1)[:, column - high]
 
 
 def lateral_kernels(
-    beam: Beam, column: Array, depth: Array, tap: float, reach: NDArray[np.int64], *, receive_only: bool = False
-) -> tuple[Plane, Plane, NDArray[np.int64]]:
+    beam: Beam,
+    column: Array,
+    depth: Array,
+    tap: float,
+    reach: Index,
+    shared: tuple[Index, Index],
+    *,
+    receive_only: bool = False,
+) -> tuple[Plane, Plane, Index]:
     """Kernels (re, im, start) at depths (N,) for image columns (C,), 2 reach + 1 taps `tap` metres apart.
 
-    receive_only: R alone, as electronic noise sees the aperture.
+    shared: (low, high), each (N,), the columns that share one kernel.  receive_only: R alone, as electronic noise sees
+    the aperture.  The shadow of a plane wave's array is not in them: it is the scatterers'.
     """
     half_rx = half_aperture(depth, beam.receive.f_number, beam.probe)
+    turn = 0.0 if receive_only else beam.wavenumber * math.sin(beam.steering)
     focused = isinstance(beam.transmit, FocusedScan) and not receive_only
     if focused:
         half_tx, focus = beam.transmit_half_aperture(), beam.transmit.depth
         kind_tx = WINDOWS[beam.transmit.apodization]
     else:
         half_tx, focus, kind_tx = -1.0, math.inf, 0
-    start = np.concatenate(([0], np.cumsum((2 * reach + 1) * len(column)))).astype(np.int64)
+    low, high = shared
+    start = np.concatenate(([0], np.cumsum((2 * reach + 1) * (1 + low + len(column) - high)))).astype(np.int64)
     re, im = np.empty(start[-1], np.float32), np.empty(start[-1], np.float32)
     gain = (beam.wavelength * depth) ** (-1.0 if focused else -0.5)
     kernels().build_bank(
         column, float(column[1] - column[0]), beam.probe.aperture / 2.0, depth, half_tx, focus, kind_tx, half_rx,
-        WINDOWS[beam.receive.apodization], beam.wavenumber, beam.probe.element_width / beam.wavelength, tap, reach, start,
-        2.0 if focused else 1.0, gain, re, im,
+        WINDOWS[beam.receive.apodization], beam.wavenumber, beam.probe.element_width / beam.wavelength, tap, reach,
+        low, high, start, 2.0 if focused else 1.0, turn, gain, re, im,
     )  # fmt: skip
-    if isinstance(beam.transmit, PlaneScan) and not receive_only:
-        for n, z in enumerate(depth):
-            offset = tap * (np.arange(2 * reach[n] + 1) - reach[n])
-            wave = beam.plane_wave(offset[:, None], column[None, :], z)
-            block = slice(start[n], start[n + 1])
-            kernel = (re[block] + 1j * im[block]).reshape(wave.shape) * wave
-            re[block], im[block] = kernel.real.ravel(), kernel.imag.ravel()
     return re, im, start
+
+
+def shared_columns(beam: Beam, column: Array, depth: Array, *, receive_only: bool) -> tuple[Index, Index]:
+    """Columns (low, high), each (N,), whose apertures are not cut at a depth node nor at the next one."""
+    half = half_aperture(depth, beam.receive.f_number, beam.probe)
+    if isinstance(beam.transmit, FocusedScan) and not receive_only:
+        half = np.maximum(half, beam.transmit_half_aperture())
+    free = beam.probe.aperture / 2.0 - np.append(half[1:], half[-1])
+    low, high = np.searchsorted(column, -free), np.searchsorted(column, free, side="right")
+    none = np.searchsorted(column, 0.0)  # an aperture as wide as the array is cut on either side of its axis
+    return np.where(low < high, low, none), np.where(low < high, high, none)
 
 
 def reach_of(beam: Beam, width: float, depth: Array, tail: float, *, receive_only: bool = False) -> Array:
@@ -99,11 +124,12 @@ def reach_of(beam: Beam, width: float, depth: Array, tail: float, *, receive_onl
     probes = np.geomspace(depth[0], depth[-1], 9)
     column = np.linspace(0.0, 1.0, 5) * min(beam.probe.aperture / 2.0, width / 2.0)
     half = np.full(probes.shape, 160, dtype=np.int64)
+    none = np.zeros(probes.shape, dtype=np.int64)
     step = width / half[0]
-    re, im, start = lateral_kernels(beam, column, probes, step, half, receive_only=receive_only)
+    re, im, start = lateral_kernels(beam, column, probes, step, half, (none, none), receive_only=receive_only)
     found = np.empty(probes.shape)
     for n in range(len(probes)):
-        block = slice(start[n], start[n + 1])
+        block = slice(start[n] + 2 * half[0] + 1, start[n + 1])
         power = (re[block].astype(np.float64) ** 2 + im[block].astype(np.float64) ** 2).reshape(-1, 5).sum(axis=1)
         folded = power[half[0] :].copy()
         folded[1:] += power[: half[0]][::-1]
@@ -121,5 +147,6 @@ def make_bank(
     depth = np.maximum(row[nodes], beam.wavelength)
     step = float(column[1] - column[0])
     taps = np.minimum(np.ceil(reach[nodes] / step).astype(np.int64), pad)
-    re, im, start = lateral_kernels(beam, column, depth, step, taps, receive_only=receive_only)
-    return Bank(re, im, start, taps, node, blend)
+    shared = shared_columns(beam, column, depth, receive_only=receive_only)
+    re, im, start = lateral_kernels(beam, column, depth, step, taps, shared, receive_only=receive_only)
+    return Bank(re, im, start, taps, *shared, node, blend)

@@ -72,16 +72,18 @@ class Beam:
         assert isinstance(self.transmit, FocusedScan)
         return float(half_aperture(self.transmit.depth, self.transmit.f_number, self.probe))
 
-    def plane_wave(self, offset: Array, column: Array, depth: Array | float) -> NDArray[np.complex128]:
-        """Field of a steered plane wave at x + xi relative to the column x: exp(-i k xi sin), inside the array's shadow.
+    def shadow(self, x: Array, depth: Array | float) -> Array:
+        """Amplitude of a steered plane wave at (x, depth), metres, broadcast: 1 in front of the array, 0 beside it; 1 for
+        focused scans.
 
-        The shadow's edge is softened over one Fresnel length sqrt(lambda z), half the amplitude at the edge as behind a
-        knife edge; edge waves are left to the exact engine. Arrays broadcast, metres.
+        The edge is softened over one Fresnel length sqrt(lambda z), half the amplitude at the edge as behind a knife edge;
+        edge waves are left to the exact engine.
         """
-        origin = column + offset - depth * math.tan(self.steering)
-        inside = (self.probe.aperture / 2.0 - np.abs(origin)) / np.sqrt(self.wavelength * depth)
-        phase = -self.wavenumber * math.sin(self.steering) * offset
-        return 0.5 * (1.0 + erf(2.0 * inside)) * np.exp(1j * phase)
+        if not isinstance(self.transmit, PlaneScan):
+            return np.ones(np.broadcast_shapes(np.shape(x), np.shape(depth)))
+        origin = x - depth * math.tan(self.steering)
+        inside = (self.probe.aperture / 2.0 - np.abs(origin)) / np.sqrt(self.wavelength * np.asarray(depth))
+        return 0.5 * (1.0 + erf(2.0 * inside))
 
     def _aperture(self, column: Array, half: float) -> tuple[Array, Array]:
         end = self.probe.aperture / 2.0
@@ -109,18 +111,11 @@ class Beam:
     def transmit_beam(self, offset: Array, column: Array, depth: float) -> NDArray[np.complex128]:
         """T (C,): the field that the transmit event of each column makes at x + xi."""
         if isinstance(self.transmit, PlaneScan):
-            return self.plane_wave(offset, column, depth)
+            phase = -self.wavenumber * math.sin(self.steering) * offset
+            return self.shadow(column + offset, depth) * np.exp(1j * phase)
         half = self.transmit_half_aperture()
         return self._pupil(offset, column, depth, half, self.transmit.depth, self.transmit.apodization)
 
     def lateral(self, offset: Array, column: Array, depth: float) -> NDArray[np.complex128]:
         """Two-way lateral beam T R (C,) for offsets xi = x_s - x (C,) and image columns x (C,), metres."""
         return self.transmit_beam(offset, column, depth) * self.receive_beam(offset, column, depth)
-
-    def lateral_energy(self, column: float, depth: float, power: int = 2) -> float:
-        """Integral over xi of |T R|^power at one place, in metres, by the trapezoidal rule out to +-12 mm or more."""
-        f_number = self.receive.f_number
-        step = self.wavelength * max(f_number, 1.0) / 8.0
-        count = int(math.ceil(max(12e-3, 0.5 * depth) / step))
-        offset = step * np.arange(-count, count + 1)
-        return float((np.abs(self.lateral(offset, np.full(offset.shape, column), depth)) ** power).sum() * step)

@@ -14,12 +14,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.engines.bank import Bank, kernels, lateral_kernels
+from usim.engines.bank import Bank, kernels, lateral_kernels, shared_columns
 from usim.engines.grid import blend_nodes, kernel_rate
 from usim.engines.psf import Plan, pulse_table
 from usim.engines.resample import lagrange
 from usim.scatterers import Scatterers
-from usim.transmit import FocusedScan
+from usim.transmit import FocusedScan, PlaneScan
 
 Array = NDArray[np.float64]
 POWER_BLEND_TOLERANCE = 0.4  # radians; powers do not turn, they ripple
@@ -74,10 +74,11 @@ class PowerPlan:
         depth = np.maximum(self.row_z[nodes], beam.wavelength)
         reach = np.interp(depth, plan.grid.row, plan.reach)
         taps = np.minimum(np.ceil(reach / plan.grid.step[0]).astype(np.int64), plan.grid.pad)
-        re, im, start = lateral_kernels(beam, plan.grid.column, depth, plan.grid.step[0], taps)
+        shared = shared_columns(beam, plan.grid.column, depth, receive_only=False)
+        re, im, start = lateral_kernels(beam, plan.grid.column, depth, plan.grid.step[0], taps, shared)
         np.multiply(re, re, out=re)
         re += im * im
-        return Bank(re, np.empty(0, np.float32), start, taps, node, blend)
+        return Bank(re, np.empty(0, np.float32), start, taps, *shared, node, blend)
 
     @cached_property
     def pulse_powers(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
@@ -134,7 +135,10 @@ class PowerPlan:
 
     def blur(self, power: NDArray[np.float32], square: NDArray[np.float32]) -> tuple[Array, Array]:
         """Sums of |PSF|^2 power and |PSF|^4 square over the cells (R2, J): two images (Z, X)."""
-        grid, numba = self.plan.grid, kernels()
+        grid, numba, beam = self.plan.grid, kernels(), self.plan.beam
+        if isinstance(beam.transmit, PlaneScan):
+            lit = beam.shadow(self.cell_x[None, :], np.maximum(self.row_z, beam.wavelength)[:, None]) ** 2
+            power, square = power * lit.astype(np.float32), square * (lit**2).astype(np.float32)
         lateral = np.empty((2, len(self.row_z), len(grid.column)), np.float32)
         numba.lateral_power(power, square, self.bank.re, *self.bank.layout(), grid.pad, lateral[0], lateral[1])
         first, second_tap, fourth_tap = self.pulse_powers
@@ -169,9 +173,9 @@ def reference(power: PowerPlan) -> Reference:
     z = plan.grid.z
     depth = beam.transmit.depth if isinstance(beam.transmit, FocusedScan) else float(z[0] + z[-1]) / 2.0
     step = plan.grid.step[0]
-    taps = np.array([max(plan.grid.pad, round(4e-3 / step))])
-    re, im, _ = lateral_kernels(beam, step * np.arange(-1.0, 2.0), np.array([depth]), step, taps)
-    kernel = (re.astype(np.float64) ** 2 + im.astype(np.float64) ** 2).reshape(-1, 3)[:, 1]
+    taps, whole = np.array([max(plan.grid.pad, round(4e-3 / step))]), np.zeros(1, np.int64)
+    re, im, start = lateral_kernels(beam, step * np.arange(2.0), np.array([depth]), step, taps, (whole, whole + 2))
+    kernel = re[: start[1]].astype(np.float64) ** 2 + im[: start[1]].astype(np.float64) ** 2
     second, fourth = kernel.sum() * step, (kernel**2).sum() * step
     at = np.array([depth])
     axial_second = beam.pulse.energy(at)[0] / beam.axial_stretch

@@ -148,6 +148,8 @@ def run(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) -> NDArra
     inside = (x >= x0) & (x <= x1) & (z >= z0) & (z <= z1)
     if not inside.all():
         x, y, z, amplitude = x[inside], y[inside], z[inside], amplitude[inside]
+    if isinstance(plan.beam.transmit, PlaneScan):
+        amplitude = amplitude * plan.beam.shadow(x, z)
     step_x, step_z = grid.step
     u, v = (z - grid.fine_z[0]) * (2.0 / step_z), (x - grid.fine_x[0]) / step_x
     row = u.astype(np.int32)
@@ -175,6 +177,9 @@ def run_field(
     grid = plan.grid
     dx, dz = grid.step
     fine = generator.standard_normal((2, *echogenicity.shape), dtype=np.float32)
+    if isinstance(plan.beam.transmit, PlaneScan):
+        depth = np.maximum(grid.fine_z, plan.beam.wavelength)[:, None]
+        fine *= plan.beam.shadow(grid.fine_x[None, :], depth).astype(np.float32)
     fine *= np.sqrt(echogenicity * (strength * (0.25 * dx * dz)).astype(np.float32)[:, None])
     return _image(plan, fine, grid.noise_filters)
 
