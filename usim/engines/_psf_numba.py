@@ -13,7 +13,7 @@ from numba import njit, prange
 
 FAST = {"contract", "nsz", "arcp", "reassoc"}  # infinities and NaN keep their meaning
 BOXCAR, HANN, HAMMING = 0, 1, 2
-ROWS_PER_TASK = 16
+ROWS_PER_TASK = 32
 
 
 @njit(cache=True, inline="always")
@@ -185,14 +185,30 @@ def carrier(amplitude, z, wavenumber, out_re, out_im):
         out_im[s] = -amplitude[s] * sign * sin
 
 
+@njit(cache=True)
+def locate(x, z, extent, origin, step, u, v, row):
+    """Grid coordinates u (axial), v (lateral) and floor(u) of every scatterer; whether all lie inside and in row order.
+
+    extent: (x0, x1, z0, z1), origin: (x, z) of cell (0, 0), step: (x, z), all metres.
+    """
+    inside, ordered, last = True, True, -1
+    for s in range(x.size):
+        inside &= (x[s] >= extent[0]) & (x[s] <= extent[1]) & (z[s] >= extent[2]) & (z[s] <= extent[3])
+        place = (z[s] - origin[1]) / step[1]
+        u[s], v[s] = place, (x[s] - origin[0]) / step[0]
+        row[s] = int(place)
+        ordered &= row[s] >= last
+        last = row[s]
+    return inside, ordered
+
+
 @njit(cache=True, inline="always")
-def _spline_weights(t, weight):
+def _spline(t):
+    """The four values of the cubic B-spline at distances 1 + t, t, 1 - t, 2 - t."""
     u = np.float32(1.0) - t
-    sixth = np.float32(1.0 / 6.0)
-    weight[0] = u * u * u * sixth
-    weight[3] = t * t * t * sixth
-    weight[1] = np.float32(2.0 / 3.0) - np.float32(0.5) * t * t * (np.float32(2.0) - t)
-    weight[2] = np.float32(2.0 / 3.0) - np.float32(0.5) * u * u * (np.float32(2.0) - u)
+    third, half, sixth = np.float32(2.0 / 3.0), np.float32(0.5), np.float32(1.0 / 6.0)
+    two = np.float32(2.0)
+    return u * u * u * sixth, third - half * t * t * (two - t), third - half * u * u * (two - u), t * t * t * sixth
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)
@@ -202,21 +218,31 @@ def splat(u, v, re, im, first, grid_re, grid_im):
     u, v: (N,) axial and lateral grid coordinates, sorted by floor(u).  first: (R + 1,) the first scatterer whose floor(u)
     is at least r.  Scatterer (u, v) adds to rows floor(u) - 1 .. floor(u) + 2.
     """
-    rows = grid_re.shape[0]
+    rows, cells = grid_re.shape
+    flat_re, flat_im = grid_re.reshape(-1), grid_im.reshape(-1)
     for task in prange((rows + ROWS_PER_TASK - 1) // ROWS_PER_TASK):
         top, bottom = task * ROWS_PER_TASK, min(rows, (task + 1) * ROWS_PER_TASK)
         grid_re[top:bottom] = 0.0
         grid_im[top:bottom] = 0.0
-        wu, wv = np.empty(4, np.float32), np.empty(4, np.float32)
         for s in range(first[max(top - 2, 0)], first[min(bottom + 1, rows)]):
-            row, cell = int(u[s]) - 1, int(v[s]) - 1
-            _spline_weights(np.float32(u[s] - (row + 1)), wu)
-            _spline_weights(np.float32(v[s] - (cell + 1)), wv)
-            for i in range(max(top - row, 0), min(bottom - row, 4)):
-                wre, wim = wu[i] * re[s], wu[i] * im[s]
-                for j in range(4):
-                    grid_re[row + i, cell + j] += wre * wv[j]
-                    grid_im[row + i, cell + j] += wim * wv[j]
+            row, cell = int(u[s]), int(v[s])
+            a, b, c, d = _spline(v[s] - np.float32(cell))
+            w0, w1, w2, w3 = _spline(u[s] - np.float32(row))
+            for i in range(4):
+                line = row - 1 + i
+                if line < top or line >= bottom:
+                    continue
+                weight = w0 if i == 0 else (w1 if i == 1 else (w2 if i == 2 else w3))
+                wre, wim = weight * re[s], weight * im[s]
+                at = np.uint64(line * cells + cell - 1)
+                flat_re[at] += wre * a
+                flat_re[at + np.uint64(1)] += wre * b
+                flat_re[at + np.uint64(2)] += wre * c
+                flat_re[at + np.uint64(3)] += wre * d
+                flat_im[at] += wim * a
+                flat_im[at + np.uint64(1)] += wim * b
+                flat_im[at + np.uint64(2)] += wim * c
+                flat_im[at + np.uint64(3)] += wim * d
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)
@@ -262,89 +288,137 @@ def upsample(coarse, half_sample, out):
 
 
 @njit(cache=True, inline="always")
-def _kernel_row(start, reach, t, low, high, columns, block):
-    """Where tap t of one node's kernel lies: the shared one (block 0), the first left (1) or the first right (2) column."""
-    taps = 2 * reach + 1
+def _block(start, taps, low, high, columns, begin, block):
+    """First kernel value and tap stride of one node's block for columns from `begin`: shared (0), left (1), right (2)."""
     if block == 0:
-        return start + t + reach
+        return np.uint64(start), np.uint64(1)
     if block == 1:
-        return start + taps + (t + reach) * low
-    return start + taps * (1 + low) + (t + reach) * (columns - high)
+        return np.uint64(start + taps), np.uint64(low)
+    return np.uint64(start + taps * (1 + low) + begin - high), np.uint64(columns - high)
+
+
+@njit(cache=True, inline="always")
+def _bounds(low, high, columns, block):
+    if block == 0:
+        return low, high
+    if block == 1:
+        return 0, low
+    return high, columns
+
+
+# Unsigned indices tell the compiler that none counts from an array's end; without that, these loops do not vectorise.
+# Four taps at a time keep the sums in registers four times as long.
 
 
 @njit(cache=True, fastmath=FAST)
-def _add_columns(w0, k0_re, k0_im, w1, k1_re, k1_im, re, im, acc_re, acc_im):
-    for c in range(acc_re.size):
-        kernel_re, kernel_im = w0 * k0_re[c] + w1 * k1_re[c], w0 * k0_im[c] + w1 * k1_im[c]
-        acc_re[c] += kernel_re * re[c] - kernel_im * im[c]
-        acc_im[c] += kernel_re * im[c] + kernel_im * re[c]
+def _shared_taps(w0, a, w1, b, taps, bank_re, bank_im, cell_re, cell_im, at, count, acc_re, acc_im, begin):
+    one, four = np.uint64(1), np.uint64(4)
+    t = np.uint64(0)
+    while t + four <= taps:
+        k0 = w0 * bank_re[a + t] + w1 * bank_re[b + t]
+        j0 = w0 * bank_im[a + t] + w1 * bank_im[b + t]
+        k1 = w0 * bank_re[a + t + one] + w1 * bank_re[b + t + one]
+        j1 = w0 * bank_im[a + t + one] + w1 * bank_im[b + t + one]
+        k2 = w0 * bank_re[a + t + np.uint64(2)] + w1 * bank_re[b + t + np.uint64(2)]
+        j2 = w0 * bank_im[a + t + np.uint64(2)] + w1 * bank_im[b + t + np.uint64(2)]
+        k3 = w0 * bank_re[a + t + np.uint64(3)] + w1 * bank_re[b + t + np.uint64(3)]
+        j3 = w0 * bank_im[a + t + np.uint64(3)] + w1 * bank_im[b + t + np.uint64(3)]
+        for c in range(count):
+            i = at + t + c
+            r0, m0 = cell_re[i], cell_im[i]
+            r1, m1 = cell_re[i + one], cell_im[i + one]
+            r2, m2 = cell_re[i + np.uint64(2)], cell_im[i + np.uint64(2)]
+            r3, m3 = cell_re[i + np.uint64(3)], cell_im[i + np.uint64(3)]
+            acc_re[begin + c] += (k0 * r0 - j0 * m0) + (k1 * r1 - j1 * m1) + (k2 * r2 - j2 * m2) + (k3 * r3 - j3 * m3)
+            acc_im[begin + c] += (k0 * m0 + j0 * r0) + (k1 * m1 + j1 * r1) + (k2 * m2 + j2 * r2) + (k3 * m3 + j3 * r3)
+        t += four
+    while t < taps:
+        k0 = w0 * bank_re[a + t] + w1 * bank_re[b + t]
+        j0 = w0 * bank_im[a + t] + w1 * bank_im[b + t]
+        for c in range(count):
+            r0, m0 = cell_re[at + t + c], cell_im[at + t + c]
+            acc_re[begin + c] += k0 * r0 - j0 * m0
+            acc_im[begin + c] += k0 * m0 + j0 * r0
+        t += one
 
 
 @njit(cache=True, fastmath=FAST)
-def _add_shared(kernel_re, kernel_im, re, im, acc_re, acc_im):
-    for c in range(acc_re.size):
-        acc_re[c] += kernel_re * re[c] - kernel_im * im[c]
-        acc_im[c] += kernel_re * im[c] + kernel_im * re[c]
+def _own_taps(w0, a, sa, w1, b, sb, taps, bank_re, bank_im, cell_re, cell_im, at, count, acc_re, acc_im, begin):
+    one = np.uint64(1)
+    t = np.uint64(0)
+    while t + one < taps:
+        p, q = a + t * sa, b + t * sb
+        for c in range(count):
+            k0 = w0 * bank_re[p + c] + w1 * bank_re[q + c]
+            j0 = w0 * bank_im[p + c] + w1 * bank_im[q + c]
+            k1 = w0 * bank_re[p + sa + c] + w1 * bank_re[q + sb + c]
+            j1 = w0 * bank_im[p + sa + c] + w1 * bank_im[q + sb + c]
+            r0, m0 = cell_re[at + t + c], cell_im[at + t + c]
+            r1, m1 = cell_re[at + t + one + c], cell_im[at + t + one + c]
+            acc_re[begin + c] += (k0 * r0 - j0 * m0) + (k1 * r1 - j1 * m1)
+            acc_im[begin + c] += (k0 * m0 + j0 * r0) + (k1 * m1 + j1 * r1)
+        t += one + one
+    while t < taps:
+        p, q = a + t * sa, b + t * sb
+        for c in range(count):
+            k0 = w0 * bank_re[p + c] + w1 * bank_re[q + c]
+            j0 = w0 * bank_im[p + c] + w1 * bank_im[q + c]
+            r0, m0 = cell_re[at + t + c], cell_im[at + t + c]
+            acc_re[begin + c] += k0 * r0 - j0 * m0
+            acc_im[begin + c] += k0 * m0 + j0 * r0
+        t += one
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)
 def lateral_pass(cell_re, cell_im, bank_re, bank_im, start, reach, low, high, node, blend, pad, out_re, out_im):
     """out[r, c] = sum_t B_r[t, c] cell[r, c + pad + t], B_r blended linearly between nodes node[r] and node[r] + 1.
 
-    The bank's layout is that of build_bank; node n + 1 stores at least the columns that node n stores.
+    The bank's layout is that of build_bank; node n + 1 stores at least the columns that node n stores, and the taps that a
+    row needs are in both of its nodes.
     """
     rows, columns = out_re.shape
     for r in prange(rows):
         n = node[r]
         out_re[r] = 0.0
         out_im[r] = 0.0
-        lo, hi = low[n], high[n]
         w1 = np.float32(blend[r])
         w0 = np.float32(1.0) - w1
-        second_reach = reach[n + 1] if w1 > 0 else -1
-        for t in range(-max(reach[n], second_reach), max(reach[n], second_reach) + 1):
-            u0 = w0 if abs(t) <= reach[n] else np.float32(0.0)
-            u1 = w1 if abs(t) <= second_reach else np.float32(0.0)
-            first = n if u0 > 0 else n + 1  # a kernel that has ended is read from the other node, with weight 0
-            second = n + 1 if u1 > 0 else n
-            re, im = cell_re[r, pad + t : pad + t + columns], cell_im[r, pad + t : pad + t + columns]
-            a = _kernel_row(start[first], reach[first], t, low[first], high[first], columns, 0)
-            b = _kernel_row(start[second], reach[second], t, low[second], high[second], columns, 0)
-            _add_shared(
-                u0 * bank_re[a] + u1 * bank_re[b], u0 * bank_im[a] + u1 * bank_im[b],
-                re[lo:hi], im[lo:hi], out_re[r, lo:hi], out_im[r, lo:hi],
-            )
-            for block in range(1, 3):
-                begin, end = (0, lo) if block == 1 else (hi, columns)
-                a = _kernel_row(start[first], reach[first], t, low[first], high[first], columns, block)
-                b = _kernel_row(start[second], reach[second], t, low[second], high[second], columns, block)
-                if block == 2:
-                    a, b = a + begin - high[first], b + begin - high[second]
-                if u1 == 0.0 or u0 == 0.0:
-                    a, w = (a, u0) if u1 == 0.0 else (b, u1)
-                    _add_columns(
-                        w, bank_re[a:], bank_im[a:], np.float32(0.0), bank_re[a:], bank_im[a:],
-                        re[begin:end], im[begin:end], out_re[r, begin:end], out_im[r, begin:end],
-                    )
-                else:
-                    _add_columns(
-                        u0, bank_re[a:], bank_im[a:], u1, bank_re[b:], bank_im[b:],
-                        re[begin:end], im[begin:end], out_re[r, begin:end], out_im[r, begin:end],
-                    )
+        m = n + 1 if w1 > 0 else n
+        half = min(reach[n], reach[m])
+        taps = np.uint64(2 * half + 1)
+        for block in range(3):
+            begin, end = _bounds(low[n], high[n], columns, block)
+            a, sa = _block(start[n], 2 * reach[n] + 1, low[n], high[n], columns, begin, block)
+            b, sb = _block(start[m], 2 * reach[m] + 1, low[m], high[m], columns, begin, block)
+            a += sa * np.uint64(reach[n] - half)
+            b += sb * np.uint64(reach[m] - half)
+            at, count = np.uint64(begin + pad - half), np.uint64(end - begin)
+            if block == 0:
+                _shared_taps(
+                    w0, a, w1, b, taps, bank_re, bank_im, cell_re[r], cell_im[r], at, count, out_re[r], out_im[r],
+                    np.uint64(begin),
+                )
+            else:
+                _own_taps(
+                    w0, a, sa, w1, b, sb, taps, bank_re, bank_im, cell_re[r], cell_im[r], at, count, out_re[r], out_im[r],
+                    np.uint64(begin),
+                )
 
 
 @njit(cache=True, fastmath=FAST)
-def _add_power(w0, k0, w1, k1, shared, power, square, acc_power, acc_square):
-    if shared:
-        gain = w0 * k0[0] + w1 * k1[0]
-        for c in range(acc_power.size):
-            acc_power[c] += gain * power[c]
-            acc_square[c] += gain * gain * square[c]
-        return
-    for c in range(acc_power.size):
-        gain = w0 * k0[c] + w1 * k1[c]
-        acc_power[c] += gain * power[c]
-        acc_square[c] += gain * gain * square[c]
+def _power_taps(w0, a, sa, w1, b, sb, taps, shared, bank, power, square, at, count, acc_power, acc_square, begin):
+    for t in range(taps):
+        p, q = a + t * sa, b + t * sb
+        if shared:
+            gain = w0 * bank[p] + w1 * bank[q]
+            for c in range(count):
+                acc_power[begin + c] += gain * power[at + t + c]
+                acc_square[begin + c] += gain * gain * square[at + t + c]
+        else:
+            for c in range(count):
+                gain = w0 * bank[p + c] + w1 * bank[q + c]
+                acc_power[begin + c] += gain * power[at + t + c]
+                acc_square[begin + c] += gain * gain * square[at + t + c]
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)
@@ -357,27 +431,18 @@ def lateral_power(power, square, bank, start, reach, low, high, node, blend, pad
         out_square[r] = 0.0
         w1 = np.float32(blend[r])
         w0 = np.float32(1.0) - w1
-        second_reach = reach[n + 1] if w1 > 0 else -1
-        for t in range(-max(reach[n], second_reach), max(reach[n], second_reach) + 1):
-            u0 = w0 if abs(t) <= reach[n] else np.float32(0.0)
-            u1 = w1 if abs(t) <= second_reach else np.float32(0.0)
-            first = n if u0 > 0 else n + 1
-            second = n + 1 if u1 > 0 else n
-            p, q = power[r, pad + t : pad + t + columns], square[r, pad + t : pad + t + columns]
-            for block in range(3):
-                begin, end = low[n], high[n]
-                if block == 1:
-                    begin, end = 0, low[n]
-                elif block == 2:
-                    begin, end = high[n], columns
-                a = _kernel_row(start[first], reach[first], t, low[first], high[first], columns, block)
-                b = _kernel_row(start[second], reach[second], t, low[second], high[second], columns, block)
-                if block == 2:
-                    a, b = a + begin - high[first], b + begin - high[second]
-                _add_power(
-                    u0, bank[a:], u1, bank[b:], block == 0,
-                    p[begin:end], q[begin:end], out_power[r, begin:end], out_square[r, begin:end],
-                )
+        m = n + 1 if w1 > 0 else n
+        half = min(reach[n], reach[m])
+        for block in range(3):
+            begin, end = _bounds(low[n], high[n], columns, block)
+            a, sa = _block(start[n], 2 * reach[n] + 1, low[n], high[n], columns, begin, block)
+            b, sb = _block(start[m], 2 * reach[m] + 1, low[m], high[m], columns, begin, block)
+            a += sa * np.uint64(reach[n] - half)
+            b += sb * np.uint64(reach[m] - half)
+            _power_taps(
+                w0, a, sa, w1, b, sb, np.uint64(2 * half + 1), block == 0, bank, power[r], square[r],
+                np.uint64(begin + pad - half), np.uint64(end - begin), out_power[r], out_square[r], np.uint64(begin),
+            )
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)

@@ -138,6 +138,12 @@ def reach_of(beam: Beam, width: float, depth: Array, tail: float, *, receive_onl
     return np.minimum(np.interp(np.log(depth), np.log(probes), found), width)
 
 
+def taps_of(reach: Array, step: float, most: int) -> Index:
+    """Taps on either side (N,) of kernels that reach `reach` (N,) metres, and as many as either neighbour needs."""
+    taps = np.minimum(np.ceil(reach / step).astype(np.int64), most)
+    return np.maximum(taps, np.maximum(np.append(taps[1:], 0), np.append(0, taps[:-1])))
+
+
 def make_bank(
     beam: Beam, column: Array, row: Array, reach: Array, pad: int, *, receive_only: bool = False,
     tolerance: float = BLEND_TOLERANCE,
@@ -146,7 +152,7 @@ def make_bank(
     nodes, node, blend = blend_nodes(kernel_rate(beam, row), row, tolerance)
     depth = np.maximum(row[nodes], beam.wavelength)
     step = float(column[1] - column[0])
-    taps = np.minimum(np.ceil(reach[nodes] / step).astype(np.int64), pad)
+    taps = taps_of(reach[nodes], step, pad)
     shared = shared_columns(beam, column, depth, receive_only=receive_only)
     re, im, start = lateral_kernels(beam, column, depth, step, taps, shared, receive_only=receive_only)
     return Bank(re, im, start, taps, *shared, node, blend)

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.engines.bank import Bank, kernels, lateral_kernels, shared_columns
+from usim.engines.bank import Bank, kernels, lateral_kernels, shared_columns, taps_of
 from usim.engines.grid import blend_nodes, kernel_rate
 from usim.engines.psf import Plan, pulse_table
 from usim.engines.resample import lagrange
@@ -73,7 +73,7 @@ class PowerPlan:
         nodes, node, blend = blend_nodes(kernel_rate(beam, self.row_z), self.row_z, POWER_BLEND_TOLERANCE)
         depth = np.maximum(self.row_z[nodes], beam.wavelength)
         reach = np.interp(depth, plan.grid.row, plan.reach)
-        taps = np.minimum(np.ceil(reach / plan.grid.step[0]).astype(np.int64), plan.grid.pad)
+        taps = taps_of(reach, plan.grid.step[0], plan.grid.pad)
         shared = shared_columns(beam, plan.grid.column, depth, receive_only=False)
         re, im, start = lateral_kernels(beam, plan.grid.column, depth, plan.grid.step[0], taps, shared)
         np.multiply(re, re, out=re)

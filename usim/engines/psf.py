@@ -144,20 +144,19 @@ def run(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) -> NDArra
     """
     grid, numba = plan.grid, kernels()
     (x0, x1), (z0, z1) = plan.extent
-    x, y, z, amplitude = scatterers.x, scatterers.y, scatterers.z, scatterers.amplitude
-    inside = (x >= x0) & (x <= x1) & (z >= z0) & (z <= z1)
-    if not inside.all():
-        x, y, z, amplitude = x[inside], y[inside], z[inside], amplitude[inside]
+    x, y, z, amplitude = (np.ascontiguousarray(a) for a in (scatterers.x, scatterers.y, scatterers.z, scatterers.amplitude))
+    u, v = np.empty(len(z), np.float32), np.empty(len(z), np.float32)
+    row = np.empty(len(z), np.int32)
+    origin, step = (grid.fine_x[0], grid.fine_z[0]), (grid.step[0], grid.step[1] / 2.0)
+    inside, ordered = numba.locate(x, z, (x0, x1, z0, z1), origin, step, u, v, row)
+    if not (inside and ordered):
+        chosen = np.nonzero((x >= x0) & (x <= x1) & (z >= z0) & (z <= z1))[0]
+        chosen = chosen[np.argsort(row[chosen], kind="stable")]
+        x, y, z, amplitude, u, v, row = (a[chosen] for a in (x, y, z, amplitude, u, v, row))
     if isinstance(plan.beam.transmit, PlaneScan):
         amplitude = amplitude * plan.beam.shadow(x, z)
-    step_x, step_z = grid.step
-    u, v = (z - grid.fine_z[0]) * (2.0 / step_z), (x - grid.fine_x[0]) / step_x
-    row = u.astype(np.int32)
-    if (row[1:] < row[:-1]).any():
-        order = np.argsort(row, kind="stable")
-        y, z, amplitude, u, v, row = y[order], z[order], amplitude[order], u[order], v[order], row[order]
     re, im = np.empty(len(z), np.float32), np.empty(len(z), np.float32)
-    numba.carrier(np.ascontiguousarray(amplitude), np.ascontiguousarray(z), grid.carrier, re, im)
+    numba.carrier(amplitude, z, grid.carrier, re, im)
     if elevation:
         weighted = (re + 1j * im) * plan.beam.elevation(y, z)
         re, im = weighted.real.astype(np.float32), weighted.imag.astype(np.float32)
