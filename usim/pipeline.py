@@ -99,7 +99,7 @@ class Stage:
 
     def _thickness(self, depth: Array) -> Array:
         """Effective elevation thickness (integral |E|^2)^2 / integral |E|^4 (D,), metres."""
-        second, fourth = self.setting.plan.beam.elevation.energies(depth)
+        second, fourth = self.setting.power.elevation_energies(depth)
         return second**2 / fourth
 
     def scatterers(self, generator: np.random.Generator) -> Scatterers:
@@ -109,11 +109,10 @@ class Stage:
         plan = self.setting.plan
         depth = np.geomspace(*plan.extent[1], 256)
         lateral = plan.lateral_extent(depth)
-        elevation = plan.beam.elevation
         if self.scene.scatterers.model == "volume":
-            density, strength, slab = np.full(256, self.density), np.ones(256), elevation.half_slab(depth)
+            density, strength, slab = np.full(256, self.density), np.ones(256), plan.beam.elevation.half_slab(depth)
         else:
-            strength, slab = elevation.energies(depth)[0], None
+            strength, slab = self.setting.power.elevation_energies(depth)[0], None
             density = self.density * self._thickness(depth)
         expected = np.trapezoid(expected_per_depth(lateral, density, slab), depth)
         if expected > MOST_SCATTERERS:

@@ -34,18 +34,20 @@ def element_factor(slope, width_in_wavelengths):
 
 
 @njit(cache=True, fastmath=FAST)
-def _accumulate(total_re, total_im, phasor_re, phasor_im, weight_re, weight_im):
+def _add_piece(total_re, total_im, a_re, a_im, b_re, b_im, step_re, step_im, wa_re, wa_im, wb_re, wb_im):
+    """Add two quadrature points, weights wa and wb, to the running integral; then turn their phasors by one piece."""
     for t in range(total_re.size):
-        total_re[t] += weight_re * phasor_re[t] - weight_im * phasor_im[t]
-        total_im[t] += weight_re * phasor_im[t] + weight_im * phasor_re[t]
+        ar, ai, br, bi, sr, si = a_re[t], a_im[t], b_re[t], b_im[t], step_re[t], step_im[t]
+        total_re[t] += (wa_re * ar - wa_im * ai) + (wb_re * br - wb_im * bi)
+        total_im[t] += (wa_re * ai + wa_im * ar) + (wb_re * bi + wb_im * br)
+        a_re[t], a_im[t] = ar * sr - ai * si, ar * si + ai * sr
+        b_re[t], b_im[t] = br * sr - bi * si, br * si + bi * sr
 
 
-@njit(cache=True, fastmath=FAST)
-def _advance(phasor_re, phasor_im, step_re, step_im):
-    for t in range(phasor_re.size):
-        re = phasor_re[t] * step_re[t] - phasor_im[t] * step_im[t]
-        phasor_im[t] = phasor_re[t] * step_im[t] + phasor_im[t] * step_re[t]
-        phasor_re[t] = re
+@njit(cache=True)
+def _phasor(rate, tap, re, im):
+    for t in range(tap.size):
+        re[t], im[t] = math.cos(rate * tap[t]), math.sin(rate * tap[t])
 
 
 @njit(cache=True)
@@ -54,37 +56,44 @@ def cut_pupils(first, spacing, count, half, depth, curvature, kind, k, element, 
 
     One running integral serves all columns, because the array's end cuts the next column's aperture one column later.
     tap: (T,) lateral offsets, ascending and uniform.  out_re, out_im: (count, T).  energy: (count,) integral of A^2.
-    Two-point Gauss-Legendre on pieces across which the phase turns by less than one radian.
+    Two-point Gauss-Legendre on pieces across which the phase turns by less than one radian, in single precision.
     """
     taps = tap.size
-    rate = k * (abs(tap[0]) if abs(tap[0]) > abs(tap[-1]) else abs(tap[-1])) / depth + k * half * abs(curvature)
-    pieces = int(math.ceil(spacing * rate / 0.9)) + 1
+    rate = k * max(abs(tap[0]), abs(tap[-1])) / depth + k * half * abs(curvature)
+    pieces = int(math.ceil(spacing * rate / 0.95))
     piece = spacing / pieces
-    total_re, total_im = np.zeros(taps), np.zeros(taps)
-    phasor_re, phasor_im = np.empty((2, taps)), np.empty((2, taps))
-    step_re, step_im = np.cos(k / depth * piece * tap), np.sin(k / depth * piece * tap)
+    real = np.float32
+    total_re, total_im = np.zeros(taps, real), np.zeros(taps, real)
+    a_re, a_im, b_re, b_im = np.empty(taps, real), np.empty(taps, real), np.empty(taps, real), np.empty(taps, real)
+    step_re, step_im = np.empty(taps, real), np.empty(taps, real)
+    _phasor(k / depth * piece, tap, step_re, step_im)
     square = 0.0
     n = int(math.floor((-half - first) / piece))  # the piece that holds the lower edge
     column = max(0, int(math.ceil((n + 1) / pieces - 1e-9)))
     for m in range(min(column, count)):
         out_re[m], out_im[m], energy[m] = 0.0, 0.0, 0.0
     fresh = True
+    weight_re, weight_im = np.empty(2, real), np.empty(2, real)
     while column < count:
         lower, upper = first + n * piece, first + (n + 1) * piece
         whole = lower >= -half and upper <= half
         lower, upper = max(lower, -half), min(upper, half)
         centre, radius = 0.5 * (lower + upper), 0.5 * (upper - lower)
+        offset = radius * 0.5773502691896258
+        if fresh or not whole:
+            _phasor(k / depth * (centre - offset), tap, a_re, a_im)
+            _phasor(k / depth * (centre + offset), tap, b_re, b_im)
         for g in range(2):
-            v = centre + (2 * g - 1) * radius * 0.5773502691896258
-            if fresh or not whole:
-                for t in range(taps):
-                    phasor_re[g, t], phasor_im[g, t] = math.cos(k / depth * v * tap[t]), math.sin(k / depth * v * tap[t])
-            apodization = window(kind, v / half) * radius
-            weight = apodization * element_factor(v / depth, element)
-            square += apodization * window(kind, v / half)
+            v = centre + (2 * g - 1) * offset
+            apodization = window(kind, v / half)
+            square += apodization * apodization * radius
+            weight = apodization * element_factor(v / depth, element) * radius
             angle = -0.5 * k * curvature * v * v
-            _accumulate(total_re, total_im, phasor_re[g], phasor_im[g], weight * math.cos(angle), weight * math.sin(angle))
-            _advance(phasor_re[g], phasor_im[g], step_re, step_im)
+            weight_re[g], weight_im[g] = weight * math.cos(angle), weight * math.sin(angle)
+        _add_piece(
+            total_re, total_im, a_re, a_im, b_re, b_im, step_re, step_im,
+            weight_re[0], weight_im[0], weight_re[1], weight_im[1],
+        )
         fresh = not whole
         n += 1
         if upper >= half:
@@ -100,7 +109,7 @@ def cut_pupils(first, spacing, count, half, depth, curvature, kind, k, element, 
 def _side_pupils(distance, spacing, count, half_tx, curvature_tx, kind_tx, half_rx, kind_rx, depth, k, element, tap, out):
     """Two-way (or, with half_tx < 0, receive-only) pupil products of the columns of one side: out (2, count, T)."""
     taps = tap.size
-    receive = np.empty((2, count, taps))
+    receive = np.empty((2, count, taps), np.float32)
     energy = np.empty(count)
     cut_pupils(distance, spacing, count, half_rx, depth, 0.0, kind_rx, k, element, tap, receive[0], receive[1], energy)
     for m in range(count):
@@ -109,7 +118,7 @@ def _side_pupils(distance, spacing, count, half_tx, curvature_tx, kind_tx, half_
             out[0, m, t], out[1, m, t] = receive[0, m, t] * scale, receive[1, m, t] * scale
     if half_tx < 0.0:
         return
-    transmit = np.empty((2, count, taps))
+    transmit = np.empty((2, count, taps), np.float32)
     cut_pupils(distance, spacing, count, half_tx, depth, curvature_tx, kind_tx, k, element, tap, transmit[0], transmit[1], energy)
     for m in range(count):
         for t in range(taps):
@@ -149,7 +158,7 @@ def build_bank(
         angle = -(0.5 * wavefront * k / z * tap + turn) * tap
         cos, sin = gain[n] * np.cos(angle), gain[n] * np.sin(angle)
         curvature = 1.0 / z - 1.0 / focus
-        pupil = np.empty((2, 1, taps))
+        pupil = np.empty((2, 1, taps), np.float32)
         _side_pupils(2.0 * end, spacing, 1, half_tx, curvature, kind_tx, half_rx[n], kind_rx, z, k, element, tap, pupil)
         at = start[n]
         _store(pupil, 0, False, cos, sin, 1, bank_re[at:], bank_im[at:])
@@ -159,7 +168,7 @@ def build_bank(
             if count == 0:
                 continue
             outermost = -column[0] if side == 0 else column[columns - 1]
-            pupil = np.empty((2, count, taps))
+            pupil = np.empty((2, count, taps), np.float32)
             _side_pupils(
                 end - outermost, spacing, count, half_tx, curvature, kind_tx, half_rx[n], kind_rx, z, k, element, tap, pupil
             )
@@ -381,6 +390,8 @@ def lateral_pass(cell_re, cell_im, bank_re, bank_im, start, reach, low, high, no
         n = node[r]
         out_re[r] = 0.0
         out_im[r] = 0.0
+        if not (cell_re[r].any() or cell_im[r].any()):
+            continue  # a few points leave most rows empty
         w1 = np.float32(blend[r])
         w0 = np.float32(1.0) - w1
         m = n + 1 if w1 > 0 else n

@@ -22,6 +22,7 @@ WINDOWS = {"boxcar": 0, "hann": 1, "hamming": 2}
 KERNEL_TAIL = 4e-6  # energy of a lateral kernel that may lie beyond its reach, on average over the columns
 NOISE_TAIL = 3e-3  # the kernels of the noise are normalised, so their tails may go earlier
 NOISE_BLEND_TOLERANCE = 0.5
+PROBE_TAPS = 96  # on either side, for finding the reach
 BLEND_TOLERANCE = 0.12  # radians that a kernel may turn between depth nodes
 
 
@@ -123,7 +124,7 @@ def reach_of(beam: Beam, width: float, depth: Array, tail: float, *, receive_onl
     """
     probes = np.geomspace(depth[0], depth[-1], 9)
     column = np.linspace(0.0, 1.0, 5) * min(beam.probe.aperture / 2.0, width / 2.0)
-    half = np.full(probes.shape, 160, dtype=np.int64)
+    half = np.full(probes.shape, PROBE_TAPS, dtype=np.int64)
     none = np.zeros(probes.shape, dtype=np.int64)
     step = width / half[0]
     re, im, start = lateral_kernels(beam, column, probes, step, half, (none, none), receive_only=receive_only)

@@ -13,7 +13,7 @@ from usim.engines.aperture import pupil_integral
 
 Array = NDArray[np.float64]
 SLAB_TOLERANCE = 1e-4  # -40 dB of the elevation profile's energy may lie outside the slab
-PROFILE_POINTS = 513
+PROFILE_POINTS = 257
 
 
 @dataclass(frozen=True)

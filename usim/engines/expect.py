@@ -22,7 +22,8 @@ from usim.scatterers import Scatterers
 from usim.transmit import FocusedScan, PlaneScan
 
 Array = NDArray[np.float64]
-POWER_BLEND_TOLERANCE = 0.4  # radians; powers do not turn, they ripple
+POWER_BLEND_TOLERANCE = 0.3  # radians; powers do not turn, they ripple
+ELEVATION_NODES = 64  # depths between which the elevation profile's energies are interpolated
 LOG_FLOOR = 1e-30  # of the power of tissue: keeps logarithms finite where nothing scatters
 
 
@@ -101,7 +102,7 @@ class PowerPlan:
     @cached_property
     def _elevation_table(self) -> tuple[Array, Array, Array]:
         beam = self.plan.beam
-        node = np.geomspace(beam.wavelength, max(self.row_z[-1] * 1.1, 2.0 * beam.wavelength), 96)
+        node = np.geomspace(beam.wavelength, max(self.row_z[-1] * 1.1, 2.0 * beam.wavelength), ELEVATION_NODES)
         second, fourth = beam.elevation.energies(node)
         return np.log(node), np.log(second), np.log(fourth)
 
@@ -180,7 +181,7 @@ def reference(power: PowerPlan) -> Reference:
     at = np.array([depth])
     axial_second = beam.pulse.energy(at)[0] / beam.axial_stretch
     axial_fourth = beam.pulse.energy(at, 4)[0] / beam.axial_stretch
-    thickness = float(beam.elevation.energies(at)[0][0])
+    thickness = float(power.elevation_energies(at)[0][0])
     cell = (second * axial_second) ** 2 / (fourth * axial_fourth)
     return Reference(depth, float(second * axial_second * thickness), float(cell))
 

@@ -20,6 +20,7 @@ RESAMPLING_DB = -61.0  # aim for each axis; both, the kernels' tails and the ble
 HALF_FILTER = 10  # taps on either side of the decimation filters
 COLUMN_TAPS = 8  # internal columns read per pixel; twice as many between every second column
 PULSE_TAIL = 3e-7  # energy of the pulse that may lie beyond its half-length
+SLOPES = 100  # samples of the pupil per unit of slope
 PEDESTAL = 3e-3
 OPEN_BAND = 0.4  # cycles per fine cell up to which edge waves are taken along
 NEAR_SLOPE = 0.65  # edge waves steeper than this are below -50 dB
@@ -50,21 +51,21 @@ def lateral_band(beam: Beam) -> tuple[Array, Array]:
 
     That of a focused transmit is taken at the end of its near field, where the waves from its edges are still steeper.
     """
-    slope = np.linspace(-1.0, 1.0, 801)
+    slope = np.linspace(-1.0, 1.0, 2 * SLOPES + 1)
     receive = window(beam.receive.apodization, slope * 2.0 * beam.receive.f_number)
     if isinstance(beam.transmit, FocusedScan):
         f_number = max(0.5, NEAR_FIELD * beam.transmit.f_number)
         pupil = np.convolve(window(beam.transmit.apodization, slope * 2.0 * f_number), receive)
     else:
-        shift = round(abs(math.sin(beam.steering)) * 400)
-        pupil = np.pad(receive, (400 - shift, 400 + shift)) + np.pad(receive, (400 + shift, 400 - shift))
+        shift = round(abs(math.sin(beam.steering)) * SLOPES)
+        pupil = np.pad(receive, (SLOPES - shift, SLOPES + shift)) + np.pad(receive, (SLOPES + shift, SLOPES - shift))
     used = np.abs(pupil) > 1e-6 * np.abs(pupil).max()
     return np.linspace(-2.0, 2.0, pupil.size)[used] / beam.wavelength, pupil[used] ** 2 / np.max(pupil) ** 2
 
 
 def with_pedestal(band: tuple[Array, Array], widest: float) -> tuple[Array, Array]:
     """A band with a floor of -25 dB out to +-widest (1/m): filters fitted to it stay tame where edge waves are."""
-    frequency = np.linspace(-widest, widest, 801)
+    frequency = np.linspace(-widest, widest, 2 * SLOPES + 1)
     return frequency, np.interp(frequency, *band, left=0.0, right=0.0) + PEDESTAL
 
 

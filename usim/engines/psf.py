@@ -71,7 +71,7 @@ class Plan:
 
 def pulse_table(
     beam: Beam, grid: Grid, row: Array, *, everywhere: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
+) -> tuple[NDArray[np.int64], NDArray[np.complex64]]:
     """First row (Z,) and taps (Z, K) that turn rows, demodulated at the grid's carrier, into pixel rows of IQ.
 
     tap = integral P(f; z_r) exp(i 2 k (z_i - z_r)) df  exp(i 2 k_c z_r - i 2 k0 z_i),  k = 2 pi f / c. The double sum over
@@ -83,10 +83,12 @@ def pulse_table(
     k = 2.0 * np.pi * pulse.frequency / pulse.sound_speed
     df = pulse.frequency[1] - pulse.frequency[0]
     origin = grid.z[0]
-    to_pixel = np.exp(2j * np.outer(grid.z - origin, k * beam.axial_stretch - beam.wavenumber))
-    from_row = np.exp(2j * np.outer(k * beam.axial_stretch - grid.carrier, origin - row)) * pulse.spectrum(np.maximum(row, 0.0)).T
-    constant = np.exp(2j * (grid.carrier - beam.wavenumber) * origin) * df
-    table = (to_pixel @ from_row) * (constant * ((row > 0.0) | everywhere))
+    to_pixel = np.exp(2j * np.outer(grid.z - origin, k * beam.axial_stretch - beam.wavenumber)).astype(np.complex64)
+    from_row = np.exp(2j * np.outer(k * beam.axial_stretch - grid.carrier, origin - row))
+    from_row *= pulse.spectrum(np.maximum(row, 0.0)).T * (np.exp(2j * (grid.carrier - beam.wavenumber) * origin) * df)
+    if not everywhere:
+        from_row[:, row <= 0.0] = 0.0
+    table = to_pixel @ from_row.astype(np.complex64)
     return first, table[np.arange(len(grid.z))[:, None], first[:, None] + np.arange(taps)]
 
 

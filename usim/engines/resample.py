@@ -52,9 +52,12 @@ def interpolator(frequency: Array, power: Array, position: Array, taps: int) -> 
     first = np.floor(position).astype(np.int64) - taps // 2 + 1
     weight = power / power.sum()
     k = np.arange(taps)
-    normal = np.cos(2.0 * np.pi * frequency * (k[:, None, None] - k[None, :, None])) @ weight
-    offset = (position - first)[:, None]
-    goal = np.stack([np.cos(2.0 * np.pi * frequency * (j - offset)) @ weight for j in k])
+    covariance = np.cos(2.0 * np.pi * np.outer(k, frequency)) @ weight
+    normal = covariance[np.abs(k[:, None] - k[None, :])]
+    # cos(k - offset) from products: one table over k, one over positions
+    turn = 2.0 * np.pi * frequency
+    at_tap, at_position = np.outer(k, turn), np.outer(position - first, turn)
+    goal = (np.cos(at_tap) * weight) @ np.cos(at_position).T + (np.sin(at_tap) * weight) @ np.sin(at_position).T
     return first, np.linalg.solve(normal + 1e-10 * np.eye(taps), goal)
 
 

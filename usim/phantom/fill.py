@@ -10,7 +10,7 @@ from usim.phantom.truth import echogenicity_at, label_at
 from usim.scatterers import Scatterers
 
 Array = NDArray[np.float64]
-SUBSAMPLES = 4  # per direction in cells that an edge crosses
+SUBSAMPLES = 3  # per direction in cells that an edge crosses
 KURTOSIS = {"unit": 1.0, "gaussian": 3.0}
 """E[a^4] / E[a^2]^2 of the amplitude laws: +-1 with equal odds, and normal."""
 
@@ -18,7 +18,7 @@ KURTOSIS = {"unit": 1.0, "gaussian": 3.0}
 def cell_echogenicity(scene: Scene, x: Array, z: Array) -> NDArray[np.float32]:
     """Mean echogenicity (a power, 0 dB tissue = 1) over each cell of a regular grid: (Z, X) for centres x (X,), z (Z,)."""
     labels = label_at(scene, x[None, :], z[:, None])
-    cells = echogenicity_at(scene, x[None, :], z[:, None])
+    cells = echogenicity_at(scene, x[None, :], z[:, None], labels)
     edge = np.zeros(labels.shape, dtype=bool)
     for differs, near, far in (
         (labels[1:] != labels[:-1], np.s_[1:], np.s_[:-1]),

@@ -54,12 +54,12 @@ def echogenicity_db_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
     return level
 
 
-def echogenicity_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
+def echogenicity_at(scene: Scene, x: ArrayLike, z: ArrayLike, labels: NDArray[np.uint16] | None = None) -> Array:
     """Return the scattering strength at points (x, z), metres, as a power relative to the reference tissue.
 
-    It is exactly 0 where the scene is anechoic.
+    It is exactly 0 where the scene is anechoic. labels: what label_at says there, where it is known already.
     """
-    labels = label_at(scene, x, z)
+    labels = label_at(scene, x, z) if labels is None else labels
     power = np.array([_power(part.echogenicity) for part in (scene.background, *scene.regions)])[labels]
     if _has_texture(scene):
         power *= np.exp(texture_at(scene, x, z) * (math.log(10) / 10 * (labels == 0)))
