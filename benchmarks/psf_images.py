@@ -51,8 +51,8 @@ def prepare(case: str):
     stage = Renderer(load_phantom(source) if "\n" not in source else phantom_from_text(source)).stage(0)
     plan, generator = stage.setting.plan, substream(0, 0, SCATTERERS)
     if model == "field":
-        strength, cells = stage.setting.power.field_strength, stage.field_cells
-        return stage, None, lambda: log_compress(envelope(psf.run_field(plan, cells, strength, generator)))
+        amplitude = stage.field_amplitude
+        return stage, None, lambda: log_compress(envelope(psf.run_field(plan, amplitude, generator)))
     cloud = stage.scatterers(generator)
     if count is not None:
         (x0, x1), (z0, z1) = plan.extent

@@ -78,6 +78,11 @@ class Stage:
         return cell_echogenicity(self.scene, grid.fine_x, grid.fine_z)
 
     @cached_property
+    def field_amplitude(self) -> NDArray[np.float32]:
+        """Standard deviation of the `field` model's noise on the fine cells (R, J)."""
+        return psf.field_amplitude(self.setting.plan, self.field_cells, self.setting.power.field_strength)
+
+    @cached_property
     def expectation(self) -> Expectation:
         """Diffuse mean intensity and fourth cumulant."""
         if self.given is not None:
@@ -208,7 +213,7 @@ class Renderer:
         generator = substream(self.seed, index, SCATTERERS, look)
         cloud = None
         if stage.given is None and scene.scatterers.model == "field":
-            iq = psf.run_field(setting.plan, stage.field_cells, setting.power.field_strength, generator)
+            iq = psf.run_field(setting.plan, stage.field_amplitude, generator)
         else:
             cloud = stage.scatterers(generator)
             whole = stage.given is not None or scene.scatterers.model == "volume"

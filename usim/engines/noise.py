@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usim.engines.bank import NOISE_BLEND_TOLERANCE, NOISE_TAIL, Bank, kernels, make_bank, reach_of
-from usim.engines.psf import Plan, pulse_table, through_kernels, to_pixels
+from usim.engines.psf import Plan, pulse_table, through_kernels, to_pixels, white_noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,5 @@ class NoisePlan:
 
     def draw(self, generator: np.random.Generator) -> NDArray[np.complex64]:
         """One realisation (Z, X) of unit mean power before TGC."""
-        shape = (2, len(self._row), len(self.plan.grid.column[::2]) + 2 * self._pad)
-        cells = generator.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(0.5))
+        cells = white_noise(generator, (len(self._row), len(self.plan.grid.column[::2]) + 2 * self._pad))
         return self._image(cells) / self._deviation
