@@ -4,22 +4,21 @@
 
 One JSON line per case: `images_per_s` over all processes after warm-up (one image per core, one kernel thread each),
 `nrmse_db` of the same kernels against the grid-free definition on a subsample of the same cloud, `taps` (axial, mean
-lateral), `rank` of the PSF, the internal grid. A rate counts only where nrmse_db is at most -50. Drawing the cloud is not
-timed here (benchmarks/generate.py does); for `field`, which has no cloud, drawing is part of the image and timed.
+lateral), `rank` of the PSF, the internal grid. A rate counts only where nrmse_db is at most -50. Drawing the cloud is
+not timed here (benchmarks/generate.py does); for `field`, which has no cloud, drawing is part of the image and timed.
 """
 
 from __future__ import annotations
 
-import os
-
-for name in ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ[name] = "1"
-
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import time
+
+# one kernel thread per process; numpy and numba are imported later, inside the functions that need them
+os.environ |= dict.fromkeys(("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 
 CYST = """
 probe: L11-5v
@@ -73,7 +72,9 @@ def accuracy(stage, cloud, count: int = 100) -> float:
     (x0, x1), (z0, z1) = (plan.grid.x[0], plan.grid.x[-1]), (plan.grid.z[0], plan.grid.z[-1])
     if cloud is None:  # `field` shares kernels and filters with a cloud of the same setting
         generator = np.random.default_rng(0)
-        position = np.stack((generator.uniform(x0, x1, count), np.zeros(count), generator.uniform(z0, z1, count)), axis=1)
+        position = np.stack(
+            (generator.uniform(x0, x1, count), np.zeros(count), generator.uniform(z0, z1, count)), axis=1
+        )
         cloud = Scatterers(position, np.ones(count))
     inside = np.nonzero((cloud.x > x0) & (cloud.x < x1) & (cloud.z > z0) & (cloud.z < z1))[0]
     chosen = inside[np.linspace(0, len(inside) - 1, count).astype(int)]

@@ -29,8 +29,8 @@ class Truth:
     resolved_db: float32 dB, echogenicity blurred by |PSF|^2 only.
     echogenicity_db: float32 dB, the scene's scattering strength, unblurred; -100 where anechoic.
     labels: uint16, 0 = background, k = the k-th of `label_names`; later regions lie over earlier ones.
-    few_scatterers: uint8, 1 where the effective scatterer number nu is below 5 and `bmode` is only good to about 0.3 dB.
-    label_names: names by label.
+    few_scatterers: uint8, 1 where the effective scatterer number nu is below 5 and `bmode` is only good to about 0.3
+    dB. label_names: names by label.
     """
 
     bmode: ArrayF

@@ -122,7 +122,7 @@ class Stage:
         expected = np.trapezoid(expected_per_depth(lateral, density, slab), depth)
         if expected > MOST_SCATTERERS:
             raise ResourceError(
-                f"scatterers: per_cell {self.scene.scatterers.per_cell:g} asks for {expected:.3g} scatterers in one frame, "
+                f"scatterers: per_cell {self.scene.scatterers.per_cell:g} asks for {expected:.3g} scatterers, "
                 f"at most {MOST_SCATTERERS:g} are allowed; lower per_cell or choose model: field"
             )
         return draw_cloud(self.scene, depth, lateral, density, strength, slab, generator)
@@ -170,7 +170,9 @@ class Stage:
         noise = np.where(self.setting.noise.heard, self.noise_power, 0.0) if self.noise_power else 0.0
         diffuse = (expected.mean + noise) * gain
         fourth = expected.fourth * gain**2
-        fixed = np.zeros_like(diffuse) if self.coherent is None else np.abs(self.coherent.astype(np.complex128)) ** 2 * gain
+        fixed = (
+            np.zeros_like(diffuse) if self.coherent is None else np.abs(self.coherent.astype(np.complex128)) ** 2 * gain
+        )
         few = (fourth > (2.0 / FEW_SCATTERERS) * diffuse**2) & (diffuse > 0.0)
         ratio = expected.mean / np.where(expected.tissue > 0.0, expected.tissue, np.inf)
         resolved = 10.0 * np.log10(np.maximum(ratio, 10.0 ** (FLOOR_DB / 10.0)))
@@ -202,7 +204,9 @@ class Renderer:
         last = self._stage
         if last is not None and last.scene == scene:
             return last
-        setting = last.setting if last is not None and _setting_key(last.scene) == _setting_key(scene) else Setting.of(scene)
+        setting = (
+            last.setting if last is not None and _setting_key(last.scene) == _setting_key(scene) else Setting.of(scene)
+        )
         self._stage = Stage(scene, setting, load_cloud(self.phantom, scene))
         return self._stage
 
@@ -239,8 +243,8 @@ class Renderer:
 def simulate(phantom: Phantom | str | Path, *, seed: int | None = None, index: int = 0, look: int = 0) -> Frame:
     """Simulate one frame of a phantom.
 
-    phantom: what load_phantom returns, or a path or name for it.  seed: replaces the phantom's own.  index: which scene.
-    look: which independent draw of scatterers and noise of that scene.
+    phantom: what load_phantom returns, or a path or name for it.  seed: replaces the phantom's own.  index: which
+    scene. look: which independent draw of scatterers and noise of that scene.
     Returns a Frame with arrays (Z, X); raises ConfigError, DataError or ResourceError.
 
     >>> frame = simulate("uniform")  # doctest: +SKIP
@@ -258,7 +262,12 @@ def _params(stage: Stage, seed: int, index: int, look: int) -> dict[str, Any]:
     """Everything that was drawn and derived, as plain JSON data."""
     scene, place = stage.scene, stage.setting.reference
     points = [
-        {"name": point.name, "position": list(point.position), "amplitude_db": point.amplitude, "scattering_amplitude": float(a)}
+        {
+            "name": point.name,
+            "position": list(point.position),
+            "amplitude_db": point.amplitude,
+            "scattering_amplitude": float(a),
+        }
         for point, a in zip(scene.points, stage.points.amplitude if scene.points else (), strict=True)
     ]
     return {

@@ -26,8 +26,8 @@ def log_compress(envelope: Any) -> Any:
 def tgc_gain(setting: float | str, depth: Any, tissue: Any, reference: float) -> Any:
     """Time-gain compensation as a power gain (Z,).
 
-    setting: "auto" undoes the mean tissue intensity `tissue` (Z,), relative to `reference`, by at most 60 dB; "none" is 1;
-    a number is a slope in dB/cm.  depth: (Z,) metres.
+    setting: "auto" undoes the mean tissue intensity `tissue` (Z,), relative to `reference`, by at most 60 dB; "none"
+    is 1; a number is a slope in dB/cm.  depth: (Z,) metres.
     """
     xp = array_namespace(depth)
     if setting == "none":

@@ -38,7 +38,8 @@ def log_plus_e1(k: Any) -> Any:
 
 
 def digamma_minus_log(nu: Any) -> Any:
-    """digamma(nu) - ln nu for nu > 0, any shape; by recurrence up to 6 and the asymptotic series (A&S 6.3.5, 6.3.18)."""
+    """digamma(nu) - ln nu for nu > 0, any shape; by recurrence up to 6 and the asymptotic series (A&S 6.3.5,
+    6.3.18)."""
     xp = array_namespace(nu)
     shift, total = nu, xp.zeros_like(nu)
     for _ in range(6):
@@ -53,7 +54,8 @@ def digamma_minus_log(nu: Any) -> Any:
 def mean_bmode(diffuse: Any, coherent: Any, fourth: Any) -> Any:
     """E[10 log10 |env|^2] in dB for each pixel; at least FLOOR_DB.
 
-        10 log10 M + 4.343 { ln K + E1(K) + exp(-K) [digamma(nu) - ln nu + K / 2 nu] },   K = |s|^2 / M,  2 / nu = kappa4 / M^2
+        10 log10 M + 4.343 { ln K + E1(K) + exp(-K) [digamma(nu) - ln nu + K / 2 nu] },   K = |s|^2 / M,  2 / nu =
+        kappa4 / M^2
 
     The last term is the sparse-scatterer correction: exact for K = 0, to first order in 1/nu for every K (half the
     variance 1/nu of the local mean times the second derivative of E1), and gone where the fixed echo dominates.

@@ -1,4 +1,4 @@
-"""Numba kernels of the `psf` engine; every one answers to the definition in psf.py and aperture.py.
+"""Numba kernels from scatterers to pixels; together they answer to the definition in psf.py.
 
 Every output row belongs to one task and is summed in a fixed order, so the bits do not depend on the number of threads.
 Complex arrays are kept as separate real and imaginary float32 planes: the inner loops then vectorise.
@@ -12,170 +12,7 @@ import numpy as np
 from numba import njit, prange
 
 FAST = {"contract", "nsz", "arcp", "reassoc"}  # infinities and NaN keep their meaning
-BOXCAR, HANN, HAMMING = 0, 1, 2
 ROWS_PER_TASK = 32
-
-
-@njit(cache=True, inline="always")
-def window(kind, s):
-    if s < -1.0 or s > 1.0:
-        return 0.0
-    if kind == 0:
-        return 1.0
-    base = 0.5 if kind == 1 else 0.54
-    return base + (1.0 - base) * math.cos(math.pi * s)
-
-
-@njit(cache=True, inline="always")
-def element_factor(slope, width_in_wavelengths):
-    cosine = 1.0 / math.sqrt(1.0 + slope * slope)
-    argument = math.pi * width_in_wavelengths * slope * cosine
-    return (math.sin(argument) / argument if abs(argument) > 1e-9 else 1.0) * cosine
-
-
-@njit(cache=True, fastmath=FAST)
-def _add_piece(total_re, total_im, a_re, a_im, b_re, b_im, step_re, step_im, wa_re, wa_im, wb_re, wb_im):
-    """Add two quadrature points, weights wa and wb, to the running integral; then turn their phasors by one piece."""
-    for t in range(total_re.size):
-        ar, ai, br, bi, sr, si = a_re[t], a_im[t], b_re[t], b_im[t], step_re[t], step_im[t]
-        total_re[t] += (wa_re * ar - wa_im * ai) + (wb_re * br - wb_im * bi)
-        total_im[t] += (wa_re * ai + wa_im * ar) + (wb_re * bi + wb_im * br)
-        a_re[t], a_im[t] = ar * sr - ai * si, ar * si + ai * sr
-        b_re[t], b_im[t] = br * sr - bi * si, br * si + bi * sr
-
-
-@njit(cache=True)
-def _phasor(rate, tap, re, im):
-    for t in range(tap.size):
-        re[t], im[t] = math.cos(rate * tap[t]), math.sin(rate * tap[t])
-
-
-@njit(cache=True)
-def cut_pupils(first, spacing, count, half, depth, curvature, kind, k, element, tap, out_re, out_im, energy):
-    """Pupil integrals over [-half, V_m] with V_m = min(half, first + m spacing), for m = 0 .. count - 1 and every tap.
-
-    One running integral serves all columns, because the array's end cuts the next column's aperture one column later.
-    tap: (T,) lateral offsets, ascending and uniform.  out_re, out_im: (count, T).  energy: (count,) integral of A^2.
-    Two-point Gauss-Legendre on pieces across which the phase turns by less than one radian, in single precision.
-    """
-    taps = tap.size
-    rate = k * max(abs(tap[0]), abs(tap[-1])) / depth + k * half * abs(curvature)
-    pieces = int(math.ceil(spacing * rate / 0.95))
-    piece = spacing / pieces
-    real = np.float32
-    total_re, total_im = np.zeros(taps, real), np.zeros(taps, real)
-    a_re, a_im, b_re, b_im = np.empty(taps, real), np.empty(taps, real), np.empty(taps, real), np.empty(taps, real)
-    step_re, step_im = np.empty(taps, real), np.empty(taps, real)
-    _phasor(k / depth * piece, tap, step_re, step_im)
-    square = 0.0
-    n = int(math.floor((-half - first) / piece))  # the piece that holds the lower edge
-    column = max(0, int(math.ceil((n + 1) / pieces - 1e-9)))
-    for m in range(min(column, count)):
-        out_re[m], out_im[m], energy[m] = 0.0, 0.0, 0.0
-    fresh = True
-    weight_re, weight_im = np.empty(2, real), np.empty(2, real)
-    while column < count:
-        lower, upper = first + n * piece, first + (n + 1) * piece
-        whole = lower >= -half and upper <= half
-        lower, upper = max(lower, -half), min(upper, half)
-        centre, radius = 0.5 * (lower + upper), 0.5 * (upper - lower)
-        offset = radius * 0.5773502691896258
-        if fresh or not whole:
-            _phasor(k / depth * (centre - offset), tap, a_re, a_im)
-            _phasor(k / depth * (centre + offset), tap, b_re, b_im)
-        for g in range(2):
-            v = centre + (2 * g - 1) * offset
-            apodization = window(kind, v / half)
-            square += apodization * apodization * radius
-            weight = apodization * element_factor(v / depth, element) * radius
-            angle = -0.5 * k * curvature * v * v
-            weight_re[g], weight_im[g] = weight * math.cos(angle), weight * math.sin(angle)
-        _add_piece(
-            total_re, total_im, a_re, a_im, b_re, b_im, step_re, step_im,
-            weight_re[0], weight_im[0], weight_re[1], weight_im[1],
-        )
-        fresh = not whole
-        n += 1
-        if upper >= half:
-            break
-        if n % pieces == 0 and n // pieces == column:
-            out_re[column], out_im[column], energy[column] = total_re, total_im, square
-            column += 1
-    for m in range(column, count):
-        out_re[m], out_im[m], energy[m] = total_re, total_im, square
-
-
-@njit(cache=True)
-def _side_pupils(distance, spacing, count, half_tx, curvature_tx, kind_tx, half_rx, kind_rx, depth, k, element, tap, out):
-    """Two-way (or, with half_tx < 0, receive-only) pupil products of the columns of one side: out (2, count, T)."""
-    taps = tap.size
-    receive = np.empty((2, count, taps), np.float32)
-    energy = np.empty(count)
-    cut_pupils(distance, spacing, count, half_rx, depth, 0.0, kind_rx, k, element, tap, receive[0], receive[1], energy)
-    for m in range(count):
-        scale = 1.0 / math.sqrt(energy[m]) if energy[m] > 0.0 else 0.0
-        for t in range(taps):
-            out[0, m, t], out[1, m, t] = receive[0, m, t] * scale, receive[1, m, t] * scale
-    if half_tx < 0.0:
-        return
-    transmit = np.empty((2, count, taps), np.float32)
-    cut_pupils(distance, spacing, count, half_tx, depth, curvature_tx, kind_tx, k, element, tap, transmit[0], transmit[1], energy)
-    for m in range(count):
-        for t in range(taps):
-            re = out[0, m, t] * transmit[0, m, t] - out[1, m, t] * transmit[1, m, t]
-            out[1, m, t] = out[0, m, t] * transmit[1, m, t] + out[1, m, t] * transmit[0, m, t]
-            out[0, m, t] = re
-
-
-@njit(cache=True)
-def _store(pupil, m, reverse, cos, sin, stride, re, im):
-    """Write column m of pupil (2, count, T) times the wavefront cos + i sin into every stride-th place of re, im."""
-    taps = cos.size
-    for t in range(taps):
-        source = taps - 1 - t if reverse else t
-        a, b = pupil[0, m, source], pupil[1, m, source]
-        re[t * stride], im[t * stride] = a * cos[t] - b * sin[t], a * sin[t] + b * cos[t]
-
-
-@njit(cache=True, parallel=True)
-def build_bank(
-    column, spacing, end, depth, half_tx, focus, kind_tx, half_rx, kind_rx, k, element, tap_spacing, reach, low, high,
-    start, wavefront, turn, gain, bank_re, bank_im,
-):
-    """Lateral kernels of every depth node, one after the other from start[n] on.
-
-    Each holds, with T = 2 reach[n] + 1 taps: the kernel (T,) that the columns low[n] .. high[n] - 1 share, because the
-    array's ends do not cut their apertures; then (T, low[n]) of the columns left of those; then (T, C - high[n]) of the
-    rest. Columns left of the array's axis mirror those on its right: B(xi; x) = B(-xi; -x).
-    wavefront: number of spherical wavefronts in the phase exp(-i wavefront k xi^2 / 2z).  turn: rad/m of a steered plane
-    wave, exp(-i turn xi).  gain: (N,) factor per node.
-    """
-    columns = column.size
-    for n in prange(depth.size):
-        taps = 2 * reach[n] + 1
-        z = depth[n]
-        tap = tap_spacing * (np.arange(taps) - reach[n])
-        angle = -(0.5 * wavefront * k / z * tap + turn) * tap
-        cos, sin = gain[n] * np.cos(angle), gain[n] * np.sin(angle)
-        curvature = 1.0 / z - 1.0 / focus
-        pupil = np.empty((2, 1, taps), np.float32)
-        _side_pupils(2.0 * end, spacing, 1, half_tx, curvature, kind_tx, half_rx[n], kind_rx, z, k, element, tap, pupil)
-        at = start[n]
-        _store(pupil, 0, False, cos, sin, 1, bank_re[at:], bank_im[at:])
-        at += taps
-        for side in range(2):
-            count = low[n] if side == 0 else columns - high[n]
-            if count == 0:
-                continue
-            outermost = -column[0] if side == 0 else column[columns - 1]
-            pupil = np.empty((2, count, taps), np.float32)
-            _side_pupils(
-                end - outermost, spacing, count, half_tx, curvature, kind_tx, half_rx[n], kind_rx, z, k, element, tap, pupil
-            )
-            for m in range(count):
-                place = at + m if side == 0 else at + count - 1 - m
-                _store(pupil, m, side == 0, cos, sin, count, bank_re[place:], bank_im[place:])
-            at += taps * count
 
 
 @njit(cache=True, fastmath=FAST)
@@ -242,8 +79,8 @@ def _spline(t):
 def splat(u, v, re, im, first, grid_re, grid_im):
     """Spread scatterers on the fine cells (R, J) with cubic B-splines.
 
-    u, v: (N,) axial and lateral grid coordinates, sorted by floor(u).  first: (R + 1,) the first scatterer whose floor(u)
-    is at least r.  Scatterer (u, v) adds to rows floor(u) - 1 .. floor(u) + 2.
+    u, v: (N,) axial and lateral grid coordinates, sorted by floor(u).  first: (R + 1,) the first scatterer whose
+    floor(u) is at least r.  Scatterer (u, v) adds to rows floor(u) - 1 .. floor(u) + 2.
     """
     rows, cells = grid_re.shape
     flat_re, flat_im = grid_re.reshape(-1), grid_im.reshape(-1)
@@ -287,14 +124,14 @@ def filter_cells(fine, first, axial, lateral, stride, out):
                 row[j] += axial[k] * source[j]
         acc = out[r]
         acc[:] = 0.0
-        for l in range(lateral.size):
-            shifted = row[l:]
+        for tap in range(lateral.size):
+            shifted = row[tap:]
             if stride == 1:
                 for c in range(cells):
-                    acc[c] += lateral[l] * shifted[c]
+                    acc[c] += lateral[tap] * shifted[c]
             else:
                 for c in range(cells):
-                    acc[c] += lateral[l] * shifted[2 * c]
+                    acc[c] += lateral[tap] * shifted[2 * c]
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)
@@ -316,7 +153,7 @@ def upsample(coarse, half_sample, out):
 
 @njit(cache=True, inline="always")
 def _block(start, taps, low, high, columns, begin, block):
-    """First kernel value and tap stride of one node's block for columns from `begin`: shared (0), left (1), right (2)."""
+    """First kernel value and tap stride of a node's block for columns from `begin`: shared (0), left (1), right (2)."""
     if block == 0:
         return np.uint64(start), np.uint64(1)
     if block == 1:
@@ -400,8 +237,8 @@ def _own_taps(w0, a, sa, w1, b, sb, taps, bank_re, bank_im, cell_re, cell_im, at
 def lateral_pass(cell_re, cell_im, bank_re, bank_im, start, reach, low, high, node, blend, pad, out_re, out_im):
     """out[r, c] = sum_t B_r[t, c] cell[r, c + pad + t], B_r blended linearly between nodes node[r] and node[r] + 1.
 
-    The bank's layout is that of build_bank; node n + 1 stores at least the columns that node n stores, and the taps that a
-    row needs are in both of its nodes.
+    The bank's layout is that of build_bank; node n + 1 stores at least the columns that node n stores, and the taps
+    that a row needs are in both of its nodes.
     """
     rows, columns = out_re.shape
     for r in prange(rows):
@@ -424,12 +261,38 @@ def lateral_pass(cell_re, cell_im, bank_re, bank_im, start, reach, low, high, no
             at, count = np.uint64(begin + pad - half), np.uint64(end - begin)
             if block == 0:
                 _shared_taps(
-                    w0, a, w1, b, taps, bank_re, bank_im, cell_re[r], cell_im[r], at, count, out_re[r], out_im[r],
+                    w0,
+                    a,
+                    w1,
+                    b,
+                    taps,
+                    bank_re,
+                    bank_im,
+                    cell_re[r],
+                    cell_im[r],
+                    at,
+                    count,
+                    out_re[r],
+                    out_im[r],
                     np.uint64(begin),
                 )
             else:
                 _own_taps(
-                    w0, a, sa, w1, b, sb, taps, bank_re, bank_im, cell_re[r], cell_im[r], at, count, out_re[r], out_im[r],
+                    w0,
+                    a,
+                    sa,
+                    w1,
+                    b,
+                    sb,
+                    taps,
+                    bank_re,
+                    bank_im,
+                    cell_re[r],
+                    cell_im[r],
+                    at,
+                    count,
+                    out_re[r],
+                    out_im[r],
                     np.uint64(begin),
                 )
 
@@ -452,7 +315,7 @@ def _power_taps(w0, a, sa, w1, b, sb, taps, shared, bank, power, square, at, cou
 
 @njit(cache=True, parallel=True, fastmath=FAST)
 def lateral_power(power, square, bank, start, reach, low, high, node, blend, pad, out_power, out_square):
-    """Incoherent twin of lateral_pass: sums of |B|^2 power and |B|^4 square; bank holds |B|^2 and is blended as such."""
+    """Incoherent twin of lateral_pass: sums of |B|^2 power and |B|^4 square; bank holds |B|^2, blended as such."""
     rows, columns = out_power.shape
     for r in prange(rows):
         n = node[r]
@@ -469,8 +332,22 @@ def lateral_power(power, square, bank, start, reach, low, high, node, blend, pad
             a += sa * np.uint64(reach[n] - half)
             b += sb * np.uint64(reach[m] - half)
             _power_taps(
-                w0, a, sa, w1, b, sb, np.uint64(2 * half + 1), block == 0, bank, power[r], square[r],
-                np.uint64(begin + pad - half), np.uint64(end - begin), out_power[r], out_square[r], np.uint64(begin),
+                w0,
+                a,
+                sa,
+                w1,
+                b,
+                sb,
+                np.uint64(2 * half + 1),
+                block == 0,
+                bank,
+                power[r],
+                square[r],
+                np.uint64(begin + pad - half),
+                np.uint64(end - begin),
+                out_power[r],
+                out_square[r],
+                np.uint64(begin),
             )
 
 

@@ -1,6 +1,7 @@
 """The lateral and elevational halves of the PSF: Fresnel pupil integrals of an aperture.
 
-A wave that leaves aperture coordinate v with weight A(v), focused at depth z_f, reaches a point at lateral offset xi and
+A wave that leaves aperture coordinate v with weight A(v), focused at depth z_f, reaches a point at lateral offset xi
+and
 depth z as (paraxial diffraction, Goodman, Introduction to Fourier Optics, ch. 4; phase exp(-ikr), the common exp(-ikz)
 left out)
 

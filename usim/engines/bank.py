@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
 
 import numpy as np
@@ -26,15 +27,13 @@ PROBE_TAPS = 96  # on either side, for finding the reach
 BLEND_TOLERANCE = 0.12  # radians that a kernel may turn between depth nodes
 
 
-def kernels() -> ModuleType:
-    """The Numba kernels, compiled once per machine into the user's cache."""
+def kernels(name: str = "psf") -> ModuleType:
+    """The Numba kernels `_psf_numba` or `_bank_numba`, compiled once per machine into the user's cache."""
     if "NUMBA_CACHE_DIR" not in os.environ:
         from platformdirs import user_cache_dir
 
         os.environ["NUMBA_CACHE_DIR"] = os.environ.get("USIM_CACHE_DIR") or user_cache_dir("usim")
-    from usim.engines import _psf_numba
-
-    return _psf_numba
+    return import_module(f"usim.engines._{name}_numba")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,23 +85,21 @@ def lateral_kernels(
     shared: (low, high), each (N,), the columns that share one kernel.  receive_only: R alone, as electronic noise sees
     the aperture.  The shadow of a plane wave's array is not in them: it is the scatterers'.
     """
-    half_rx = half_aperture(depth, beam.receive.f_number, beam.probe)
-    turn = 0.0 if receive_only else beam.wavenumber * math.sin(beam.steering)
     focused = isinstance(beam.transmit, FocusedScan) and not receive_only
+    transmit = (-1.0, math.inf, 0)
     if focused:
-        half_tx, focus = beam.transmit_half_aperture(), beam.transmit.depth
-        kind_tx = WINDOWS[beam.transmit.apodization]
-    else:
-        half_tx, focus, kind_tx = -1.0, math.inf, 0
+        transmit = (beam.transmit_half_aperture(), beam.transmit.depth, WINDOWS[beam.transmit.apodization])
+    width = beam.probe.element_width / beam.wavelength
+    aperture = (beam.wavenumber, width, WINDOWS[beam.receive.apodization], *transmit)
+    turn = 0.0 if receive_only else beam.wavenumber * math.sin(beam.steering)
+    phase = (2.0 if focused else 1.0, turn)
+    half_rx = half_aperture(depth, beam.receive.f_number, beam.probe)
+    gain = (beam.wavelength * depth) ** (-1.0 if focused else -0.5)
     low, high = shared
     start = np.concatenate(([0], np.cumsum((2 * reach + 1) * (1 + low + len(column) - high)))).astype(np.int64)
     re, im = np.empty(start[-1], np.float32), np.empty(start[-1], np.float32)
-    gain = (beam.wavelength * depth) ** (-1.0 if focused else -0.5)
-    kernels().build_bank(
-        column, float(column[1] - column[0]), beam.probe.aperture / 2.0, depth, half_tx, focus, kind_tx, half_rx,
-        WINDOWS[beam.receive.apodization], beam.wavenumber, beam.probe.element_width / beam.wavelength, tap, reach,
-        low, high, start, 2.0 if focused else 1.0, turn, gain, re, im,
-    )  # fmt: skip
+    end = beam.probe.aperture / 2.0
+    kernels("bank").build_bank(column, end, depth, half_rx, aperture, phase, gain, tap, reach, low, high, start, re, im)
     return re, im, start
 
 
@@ -149,7 +146,7 @@ def make_bank(
     beam: Beam, column: Array, row: Array, reach: Array, pad: int, *, receive_only: bool = False,
     tolerance: float = BLEND_TOLERANCE,
 ) -> Bank:  # fmt: skip
-    """The bank for internal columns (C,) and rows (R,), with kernels that reach `reach` (R,) metres, at most pad taps."""
+    """The bank for internal columns (C,) and rows (R,); kernels reach `reach` (R,) metres, at most `pad` taps."""
     nodes, node, blend = blend_nodes(kernel_rate(beam, row), row, tolerance)
     depth = np.maximum(row[nodes], beam.wavelength)
     step = float(column[1] - column[0])

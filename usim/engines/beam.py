@@ -73,11 +73,11 @@ class Beam:
         return float(half_aperture(self.transmit.depth, self.transmit.f_number, self.probe))
 
     def shadow(self, x: Array, depth: Array | float) -> Array:
-        """Amplitude of a steered plane wave at (x, depth), metres, broadcast: 1 in front of the array, 0 beside it; 1 for
-        focused scans.
+        """Amplitude of a steered plane wave at (x, depth), metres, broadcast: 1 in front of the array, 0 beside it; 1
+        for focused scans.
 
-        The edge is softened over one Fresnel length sqrt(lambda z), half the amplitude at the edge as behind a knife edge;
-        edge waves are left to the exact engine.
+        The edge is softened over one Fresnel length sqrt(lambda z), half the amplitude at the edge as behind a knife
+        edge; edge waves are left to the exact engine.
         """
         if not isinstance(self.transmit, PlaneScan):
             return np.ones(np.broadcast_shapes(np.shape(x), np.shape(depth)))

@@ -189,8 +189,8 @@ def reference(power: PowerPlan) -> Reference:
 def expect(power: PowerPlan, echogenicity: NDArray[np.float32], density: float, kurtosis: float) -> Expectation:
     """Diffuse mean intensity of a scene.
 
-    echogenicity: (R2, J) power averaged over each cell of (row_z, cell_x).  density: 3-D scatterers per m^3, inf for the
-    `field` model.  kurtosis: E[a^4] / E[a^2]^2 of the amplitudes' law.
+    echogenicity: (R2, J) power averaged over each cell of (row_z, cell_x).  density: 3-D scatterers per m^3, inf for
+    the `field` model.  kurtosis: E[a^4] / E[a^2]^2 of the amplitudes' law.
     """
     second, fourth = power.elevation_energies(power.row_z)
     weighted = echogenicity * (second * power.cell_area).astype(np.float32)[:, None]

@@ -73,7 +73,8 @@ def with_pedestal(band: tuple[Array, Array], widest: float) -> tuple[Array, Arra
 class Zone:
     """A band of rows whose cells and columns are every `stride`-th of the fine ones.
 
-    Above the transmit focus waves from the aperture's edges reach the beam's axis at steep angles: they need all columns.
+    Above the transmit focus waves from the aperture's edges reach the beam's axis at steep angles: they need all
+    columns.
     """
 
     rows: slice
@@ -130,7 +131,7 @@ def _zones(beam: Beam, row: Array) -> tuple[Zone, ...]:
 
 
 def _column_step(beam: Beam, lateral: tuple[Array, Array], top: float) -> float:
-    """Spacing of the fine columns: half of what the far field's kernels and interpolation allow, or the near field's."""
+    """Spacing of the fine columns: half of what the far field allows, or what the near field at depth `top` needs."""
     frequency, power = lateral
     coarse = coarsest_step(*lateral, HALF_FILTER, RESAMPLING_DB)
     middle = np.array([COLUMN_TAPS + 0.5])
@@ -203,9 +204,10 @@ def blend_nodes(
 def kernel_rate(beam: Beam, row: Array) -> Array:
     """Rate (R,) in rad/m at which lateral kernels turn with depth, weighed by how much of their energy turns so fast.
 
-    In the near field that of the transmit pupil's curvature, k a^2 / 2 z^2, with a the part of the aperture that the element
-    factor lets through; beyond the focus that of the marginal ray, k / 8 F^2, of which the receive beam sees little; and
-    that of the two-way wavefront, k xi^2 / z^2, at the beam's width.
+    In the near field that of the transmit pupil's curvature, k a^2 / 2 z^2, with a the part of the aperture that the
+    element
+    factor lets through; beyond the focus that of the marginal ray, k / 8 F^2, of which the receive beam sees little;
+    and that of the two-way wavefront, k xi^2 / z^2, at the beam's width.
     """
     depth = np.maximum(row, beam.wavelength)
     edge = half_aperture(depth, beam.receive.f_number, beam.probe)
@@ -215,7 +217,11 @@ def kernel_rate(beam: Beam, row: Array) -> Array:
         aperture = np.minimum(beam.transmit_half_aperture(), OPEN_SLOPE * depth)
         seen = 0.3 if beam.receive.apodization == "boxcar" else 0.15
         marginal = seen * beam.wavenumber / (8.0 * beam.transmit.f_number**2)
-        rate = rate + 0.3 * beam.wavenumber * aperture**2 / depth**2 + np.where(row > beam.transmit.depth, marginal, 0.0)
+        rate = (
+            rate + 0.3 * beam.wavenumber * aperture**2 / depth**2 + np.where(row > beam.transmit.depth, marginal, 0.0)
+        )
     else:
-        width = 10.0 * beam.wavelength * beam.receive.f_number  # nothing but the receive beam confines a plane wave's echo
+        width = (
+            10.0 * beam.wavelength * beam.receive.f_number
+        )  # nothing but the receive beam confines a plane wave's echo
     return rate + beam.wavenumber * width**2 / depth**2

@@ -2,7 +2,8 @@
 
     IQ(x, z) = sum_s a_s exp(-i 2 k0 z_s) PSF(x - x_s, z - z_s; x_s, y_s, z_s)
 
-`definition` is this sum with the continuous PSF of beam.py at every scatterer's exact position. `run` computes the same on
+`definition` is this sum with the continuous PSF of beam.py at every scatterer's exact position. `run` computes the
+same on
 an internal grid: scatterers are spread on fine cells, filtered down to cells just above the beam's and the pulse's
 bands, passed through the lateral kernels of their own depth, then the pulse of their own depth, and read at the pixels.
 """
@@ -43,9 +44,7 @@ class Plan:
         """Two-way lateral kernels, one bank per zone."""
         grid = self.grid
         return tuple(
-            make_bank(
-                self.beam, grid.column[:: z.stride], grid.row[z.rows], self.reach[z.rows], grid.pad // z.stride
-            )
+            make_bank(self.beam, grid.column[:: z.stride], grid.row[z.rows], self.reach[z.rows], grid.pad // z.stride)
             for z in grid.zones
         )
 
@@ -74,11 +73,10 @@ def pulse_table(
 ) -> tuple[NDArray[np.int64], NDArray[np.complex64]]:
     """First row (Z,) and taps (Z, K) that turn rows, demodulated at the grid's carrier, into pixel rows of IQ.
 
-    tap = integral P(f; z_r) exp(i 2 k (z_i - z_r)) df  exp(i 2 k_c z_r - i 2 k0 z_i),  k = 2 pi f / c. The double sum over
-    frequencies and rows is one matrix product; 64 frequencies, because a pulse is shorter than c / 2 df. Rows at z <= 0 hold
-    no echoes, unless `everywhere`.
+    tap = integral P(f; z_r) exp(i 2 k (z_i - z_r)) df  exp(i 2 k_c z_r - i 2 k0 z_i),  k = 2 pi f / c. The double sum
+    over frequencies and rows is one matrix product. Rows at z <= 0 hold no echoes, unless `everywhere`.
     """
-    pulse = beam.pulse.resampled(64)
+    pulse = beam.pulse
     first, taps = grid.rows_of(grid.z, row)
     k = 2.0 * np.pi * pulse.frequency / pulse.sound_speed
     df = pulse.frequency[1] - pulse.frequency[0]
@@ -142,11 +140,14 @@ def to_pixels(grid: Grid, lateral: NDArray[np.float32], pulse_rows) -> NDArray[n
 def run(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) -> NDArray[np.complex64]:
     """IQ (Z, X) of a cloud of scatterers, before noise and TGC.
 
-    elevation: weigh each scatterer with the profile E(y; z); False for in-plane clouds whose amplitudes hold it already.
+    elevation: weigh each scatterer with the profile E(y; z); False for in-plane clouds whose amplitudes hold it
+    already.
     """
     grid, numba = plan.grid, kernels()
     (x0, x1), (z0, z1) = plan.extent
-    x, y, z, amplitude = (np.ascontiguousarray(a) for a in (scatterers.x, scatterers.y, scatterers.z, scatterers.amplitude))
+    x, y, z, amplitude = (
+        np.ascontiguousarray(a) for a in (scatterers.x, scatterers.y, scatterers.z, scatterers.amplitude)
+    )
     u, v = np.empty(len(z), np.float32), np.empty(len(z), np.float32)
     row = np.empty(len(z), np.int32)
     origin, step = (grid.fine_x[0], grid.fine_z[0]), (grid.step[0], grid.step[1] / 2.0)
@@ -171,8 +172,8 @@ def run(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) -> NDArra
 def white_noise(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
     """White complex Gaussian noise of unit mean power, as planes (2, *shape).
 
-    sqrt(-ln u) exp(i 2 pi v) with u, v uniform in 32 bits (Box and Muller 1958): faster than drawing the two planes, and
-    this is most of a `field` image.
+    sqrt(-ln u) exp(i 2 pi v) with u, v uniform in 32 bits (Box and Muller 1958): faster than drawing the two planes,
+    and this is most of a `field` image.
     """
     count = shape[0] * shape[1]
     words = generator.bit_generator.random_raw(count).view(np.uint32)
@@ -201,9 +202,7 @@ def field_amplitude(plan: Plan, echogenicity: NDArray[np.float32], strength: Arr
     return amplitude
 
 
-def run_field(
-    plan: Plan, amplitude: NDArray[np.float32], generator: np.random.Generator
-) -> NDArray[np.complex64]:
+def run_field(plan: Plan, amplitude: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.complex64]:
     """IQ (Z, X) of infinitely many scatterers: white noise of standard deviation `amplitude` on the fine cells."""
     fine = white_noise(generator, amplitude.shape)
     fine *= amplitude

@@ -1,4 +1,5 @@
-"""Least-squares resampling of signals whose power spectrum is known: from scatterers to cells, from columns to pixels."""
+"""Least-squares resampling of signals whose power spectrum is known: from scatterers to cells, from columns to
+pixels."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ def cell_filter(
 ) -> tuple[Array, float]:
     """Symmetric filter (2 half + 1,) from cells `fine` metres apart to every stride-th of them, and its energy error.
 
-    Chosen to minimise  sum_nu S(nu) [ |W(nu) phi(nu) - 1|^2 + sum_n |W(nu + n f) phi(nu + n f)|^2 ] / sum S,  f = 1 / (stride
-    fine): the passband error and every image that a signal with power spectrum S is left with.
+    Chosen to minimise  sum_nu S(nu) [ |W(nu) phi(nu) - 1|^2 + sum_n |W(nu + n f) phi(nu + n f)|^2 ] / sum S,  f = 1 /
+    (stride fine): the passband error and every image that a signal with power spectrum S is left with.
     spline: the cells were filled with cubic B-splines, phi = sinc^4; else they are samples of white noise, phi = 1.
     frequency in 1/m (F,), power (F,).
     """
@@ -36,7 +37,7 @@ def cell_filter(
 
 
 def coarsest_step(frequency: Array, power: Array, half: int, error_db: float) -> float:
-    """Largest cell size in metres for which halving fine cells meets the error, within 4 % steps of the critical one."""
+    """Largest cell size in metres, in steps of 4 %, for which filtering cells half as large meets the error."""
     band = frequency[power > 1e-12 * power.max()]
     step = 1.0 / (band[-1] - band[0]) * 1.25
     while 10.0 * np.log10(cell_filter(frequency, power, step / 2.0, half, stride=2, spline=True)[1]) > error_db:

@@ -16,7 +16,7 @@ KURTOSIS = {"unit": 1.0, "gaussian": 3.0}
 
 
 def cell_echogenicity(scene: Scene, x: Array, z: Array) -> NDArray[np.float32]:
-    """Mean echogenicity (a power, 0 dB tissue = 1) over each cell of a regular grid: (Z, X) for centres x (X,), z (Z,)."""
+    """Mean echogenicity (a power, 0 dB tissue = 1) over each cell (Z, X) of a regular grid with centres x, z."""
     labels = label_at(scene, x[None, :], z[:, None])
     cells = echogenicity_at(scene, x[None, :], z[:, None], labels)
     edge = np.zeros(labels.shape, dtype=bool)
@@ -49,9 +49,10 @@ def draw_cloud(
     """A Poisson cloud with the scene's echogenicity; in 0 dB tissue density E[a^2] = strength.
 
     depth: (D,) metres, ascending from the first to the last scatterer.  lateral: (x0, x1), each (D,) metres.
-    density: (D,) scatterers per m^2 in the plane, or per m^3 where half_slab (D,), metres, gives the slab's half-thickness.
-    strength: (D,).  Nothing lies where the scene is anechoic. Depths come sorted: exponential spacings are sorted uniform
-    draws.
+    density: (D,) scatterers per m^2 in the plane, or per m^3 where half_slab (D,), metres, gives the slab's
+    half-thickness.
+    strength: (D,).  Nothing lies where the scene is anechoic. Depths come sorted: exponential spacings are sorted
+    uniform draws.
     """
     per_depth = expected_per_depth(lateral, density, half_slab)
     cumulative = np.concatenate(([0.0], np.cumsum(0.5 * (per_depth[1:] + per_depth[:-1]) * np.diff(depth))))
