@@ -1,0 +1,268 @@
+"""Draw the pictures of docs/phantoms.md from the page's own snippets, and write its lines of units and limits.
+
+    python docs/make_pictures.py            # everything
+    python docs/make_pictures.py --facts    # only the lines of units, defaults and limits
+    python docs/make_pictures.py tgc points.amplitude    # the pictures of these sections
+
+The pictures depend on the snippets, on usim and on matplotlib's version alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import yaml
+from pydantic import BaseModel
+
+from usim.medium import Medium
+from usim.phantom import regions, schema
+from usim.probe import Probe
+from usim.scan import Image, Noise, Receive
+from usim.transmit import FocusedScan, PlaneScan
+from usim.units import UNITS, Count, Quantity
+
+PAGE = Path(__file__).with_name("phantoms.md")
+PICTURES = Path(__file__).with_name("pictures")
+SHAPES = (regions.Circle, regions.Ellipse, regions.Rectangle, regions.Triangle, regions.Polygon, regions.Layer)
+#: Which models a section's prefix speaks of.
+MODELS: dict[str, tuple[type[BaseModel], ...]] = {
+    "": (schema.Scene,),
+    "probe": (Probe,),
+    "medium": (Medium,),
+    "transmit": (FocusedScan, PlaneScan),
+    "receive": (Receive,),
+    "image": (Image,),
+    "scatterers": (schema.CloudSpec, schema.CloudFile),
+    "noise": (Noise,),
+    "background": (schema.Background,),
+    "background.texture": (schema.Texture,),
+    "regions": SHAPES,
+    "points": (schema.Point,),
+}
+RANGES = ("uniform", "log_uniform", "normal", "integer", "choice", "regions.repeat", "points.repeat")
+FRAMES = (*RANGES[:5], "frames")
+LABELLED = ("regions", "regions.name", "regions.shape", "background.name", "scatterers.file")
+
+
+@dataclass(frozen=True)
+class Section:
+    """One key of the page: its name and the variants of its snippet, as YAML text."""
+
+    key: str
+    variants: tuple[str, ...]
+
+    @property
+    def picture(self) -> Path:
+        """Where its picture lies."""
+        return PICTURES / f"{self.key}.png"
+
+
+def sections(page: str) -> list[Section]:
+    """Return every section that has a snippet; the first, `base`, is the phantom that the others change."""
+    found, key = [], "base"
+    for heading, block in re.findall(r"^##+ `([\w.]+)`|^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        key = heading or key
+        if block:
+            found.append(Section(key, tuple(block.split("---\n"))))
+    return found
+
+
+def documents(section: Section, base: str) -> list[dict[str, Any]]:
+    """Return the phantoms of a section: the base with the snippet's keys in place of its own."""
+    return [{**yaml.safe_load(base), **yaml.safe_load(variant)} for variant in section.variants]
+
+
+def write_phantom(document: dict[str, Any], folder: Path) -> Path:
+    """Write a phantom file, and the cloud that the snippets of `scatterers.file` name, to a folder."""
+    turn = np.linspace(0.0, 2.0 * math.pi, 24, endpoint=False)
+    ring = np.stack((5e-3 * np.cos(turn), 0.0 * turn, 14e-3 + 5e-3 * np.sin(turn)), axis=1)
+    np.savez(folder / "cloud.npz", position=ring, amplitude=np.full(len(ring), 0.003))
+    path = folder / "phantom.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+def facts(key: str) -> str:
+    """Return the line under a key's heading: unit, default, limits, read from the models."""
+    prefix, _, name = key.rpartition(".")
+    if key in RANGES or key not in keys():
+        return ""
+    owners = [model for model in MODELS[prefix] if name in model.model_fields]
+    field = owners[0].model_fields[name]
+    if name in ("shape", "type"):
+        words = ", ".join(f"`{model.model_fields[name].default}`" for model in owners)
+        return f"*One of {words}. {'Default: `plane`.' if name == 'type' else 'Required.'}*"
+    parts = [_kind(field)]
+    defaults = list(dict.fromkeys(_default(model.model_fields[name]) for model in owners))
+    parts.append(f"Default: {defaults[0]}." if defaults[0] else "Required.")
+    if prefix == "regions" and len(owners) < len(SHAPES):
+        parts.append("Shapes: " + ", ".join(model.model_fields["shape"].default for model in owners) + ".")
+    return "*" + " ".join(part for part in parts if part) + "*"
+
+
+def keys() -> list[str]:
+    """Return every key of the language but those that only hold other keys."""
+    nested = set(MODELS) - {"", "background.texture"}
+    found = []
+    for prefix, models in MODELS.items():
+        for model in models:
+            for name in model.model_fields:
+                key = f"{prefix}.{name}" if prefix else name
+                if key not in nested and key not in found:
+                    found.append(key)
+    return found
+
+
+def _kind(field: Any) -> str:
+    """Unit and limits of a field; the two items of a pair share a unit, and each has its limits when they differ."""
+    marks = list(dict.fromkeys([*field.metadata, *_marks(field.annotation)]))
+    quantities = [mark for mark in marks if isinstance(mark, Quantity)]
+    if quantities:
+        units = [unit for unit in UNITS[quantities[0].dimension] if unit]
+        limits = [_limits(mark) for mark in quantities]
+        if len(limits) == 2 and quantities[0].least is not None and quantities[0].least < 0:
+            limits = [f"x {limits[0]}", f"z {limits[1]}"]
+        elif len(limits) == 2:
+            limits = [f"first {limits[0]}", f"second {limits[1]}"]
+        words = " or ".join(f"`{word}`" for word in quantities[0].words)
+        unit = f"Unit: {', '.join(units)}" if units else "A number"
+        return f"{unit}; {'; '.join(limits)}{f'; or {words}' if words else ''}."
+    for mark in marks:
+        if isinstance(mark, Count):
+            most = {2**63 - 1: "2^63 - 1", 10**9: "10^9"}.get(mark.most, str(mark.most))
+            return f"A whole number from {mark.least} to {most}."
+    words = [word for word in get_args(field.annotation) if isinstance(word, str)]
+    if words:
+        return "One of " + ", ".join(f"`{word}`" for word in words) + "."
+    longest = [m.max_length for m in field.metadata if hasattr(m, "max_length")]
+    return f"Text of at most {longest[0]} characters." if longest else ""
+
+
+def _marks(annotation: Any) -> list[Any]:
+    found = []
+    for argument in get_args(annotation):
+        found += [argument] if isinstance(argument, Quantity | Count) else _marks(argument)
+    return found
+
+
+def _limits(mark: Quantity) -> str:
+    parts = [
+        f"above {_write(mark.above, mark)}" if mark.above is not None else "",
+        f"at least {_write(mark.least, mark)}" if mark.least is not None else "",
+        f"at most {_write(mark.most, mark)}" if math.isfinite(mark.most) else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _write(value: float, mark: Quantity) -> str:
+    """Write a value in the unit that people use for it."""
+    unit = {"length": "mm", "frequency": "MHz", "angle": "deg", "fraction": "%"}.get(mark.dimension)
+    unit = next(iter(UNITS[mark.dimension])) if unit is None else unit
+    return "0" if value == 0 else f"{value / float(UNITS[mark.dimension][unit]):g} {unit}".strip()
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return ""
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, str):
+        return f"`{field.default}`" if field.default else "empty"
+    marks = [mark for mark in [*field.metadata, *_marks(field.annotation)] if isinstance(mark, Quantity)]
+    return _write(field.default, marks[0]) if marks else f"{field.default}"
+
+
+def refresh(page: str) -> str:
+    """Return the page with the line of facts under each key and the picture at the end of each section renewed."""
+    line_of_facts = r"^\*(Unit|A number|A whole|One of|Text|Default|Required|Shapes).*\*\n\n"
+    page = re.sub(line_of_facts, "", page, flags=re.MULTILINE)
+    page = re.sub(r"^!\[[^\]]*\]\(pictures/(?!base)[^)]*\)\n\n?", "", page, flags=re.MULTILINE).rstrip() + "\n"
+    lines = []
+    for part in re.split(r"(?=^##+ )", page, flags=re.MULTILINE):
+        heading = re.match(r"##+ `([\w.]+)`\n\n", part)
+        if heading is None:
+            lines.append(part)
+            continue
+        key, line = heading[1], facts(heading[1])
+        picture = f"![{key}](pictures/{key}.png)\n\n" if "```yaml" in part else ""
+        body = part[heading.end() :].rstrip() + "\n\n"
+        lines.append(f"{heading[0]}{line + chr(10) * 2 if line else ''}{body}{picture}")
+    return "".join(lines).rstrip() + "\n"
+
+
+def draw(section: Section, base: str) -> None:
+    """Draw a section's picture: its variants side by side; a single one beside its truth (and labels)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image as Bitmap
+
+    from usim.phantom.load import load_phantom
+    from usim.pipeline import simulate
+
+    panels = []
+    with tempfile.TemporaryDirectory() as folder:
+        for document in documents(section, base):
+            phantom = load_phantom(write_phantom(document, Path(folder)))
+            indices = (0, 1, 2) if section.key in FRAMES else (0,)
+            for index in indices:
+                frame = simulate(phantom, index=index)
+                image = frame.params["scene"]["image"]
+                title = f"frame {index}" if len(indices) > 1 else document.get("description", "")
+                panels.append((title, frame, frame.bmode, image["dynamic_range"]))
+        if len(panels) == 1:
+            panels = [("image", *panels[0][1:]), ("truth/bmode", frame, frame.truth.bmode, image["dynamic_range"])]
+            if section.key in LABELLED:
+                panels.append(("truth/labels", frame, None, 0.0))
+    figure = Figure(figsize=(1.75 * len(panels) + 0.75, 2.35), layout="compressed")
+    FigureCanvasAgg(figure)
+    row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, (title, frame, values, depth) in zip(row, panels, strict=True):
+        _panel(axes, title, frame, values, depth)
+    row[0].set_ylabel("depth [mm]", fontsize=7)
+    target = section.picture
+    figure.savefig(target, dpi=100, metadata={"Software": None})
+    colors = 64 if any(values is None for *_, values, _ in panels) else 32
+    Bitmap.open(target).convert("RGB").quantize(colors, dither=Bitmap.Dither.NONE).save(target, optimize=True)
+
+
+def _panel(axes: Any, title: str, frame: Any, values: Any, depth: float) -> None:
+    x, z = frame.axes.x * 1e3, frame.axes.z * 1e3
+    half = (x[1] - x[0]) / 2, (z[1] - z[0]) / 2
+    extent = (x[0] - half[0], x[-1] + half[0], z[-1] + half[1], z[0] - half[1])
+    if values is None:
+        names = frame.truth.label_names
+        axes.imshow(frame.truth.labels, extent=extent, cmap="tab10", vmin=0, vmax=9, interpolation="nearest")
+        for label, name in enumerate(names):
+            rows, columns = np.nonzero(frame.truth.labels == label)
+            if label and len(rows):
+                axes.text(x[columns].mean(), z[rows].mean(), name, fontsize=6, ha="center", va="center", color="white")
+        axes.text(0.02, 0.02, f"0: {names[0]}", fontsize=6, color="white", transform=axes.transAxes)
+    else:
+        axes.imshow(values, extent=extent, cmap="gray", vmin=-depth, vmax=0.0)
+    axes.set_title(title, fontsize=8)
+    axes.set_xlabel("lateral [mm]", fontsize=7)
+    axes.tick_params(labelsize=6)
+
+
+def main(arguments: list[str]) -> None:
+    """Renew the page's lines and the pictures; see the module's docstring."""
+    PAGE.write_text(refresh(PAGE.read_text()))
+    if "--facts" in arguments:
+        return
+    PICTURES.mkdir(exist_ok=True)
+    found = sections(PAGE.read_text())
+    for section in found:
+        if not arguments or section.key in arguments:
+            draw(section, found[0].variants[0])
+            print(f"{section.picture}  {section.picture.stat().st_size / 1e3:.0f} kB", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
