@@ -16,7 +16,7 @@ from usim.engines.expect import Expectation, PowerPlan, Reference, expect, expec
 from usim.engines.noise import NoisePlan
 from usim.errors import ResourceError
 from usim.frame import Axes, Frame, Truth
-from usim.phantom.cloud import load_cloud
+from usim.phantom.cloud import load_cloud, mean_strength
 from usim.phantom.draw import NOISE, SCATTERERS, draw, substream
 from usim.phantom.fill import KURTOSIS, cell_echogenicity, draw_cloud, expected_per_depth
 from usim.phantom.load import Phantom, load_phantom
@@ -72,6 +72,19 @@ class Stage:
     given: Scatterers | None
 
     @cached_property
+    def cloud(self) -> Scatterers | None:
+        """The cloud that was given, its amplitudes scaled so that its mean strength is that of 0 dB tissue."""
+        if self.given is None:
+            return None
+        strength, flat = mean_strength(self.given)
+        if flat:
+            at_focus = np.array([self.setting.reference.depth])
+            beam, y = self.setting.plan.beam, self.given.y[:1]
+            strength *= float(np.abs(beam.elevation(y, at_focus)[0]) ** 2)
+            strength /= float(self.setting.power.elevation_energies(at_focus)[0][0])
+        return Scatterers(self.given.position, self.given.amplitude / math.sqrt(strength))
+
+    @cached_property
     def field_cells(self) -> NDArray[np.float32]:
         """Echogenicity on the fine cells (R, J)."""
         grid = self.setting.plan.grid
@@ -85,8 +98,8 @@ class Stage:
     @cached_property
     def expectation(self) -> Expectation:
         """Diffuse mean intensity and fourth cumulant."""
-        if self.given is not None:
-            return expect_cloud(self.setting.power, self.given)
+        if self.cloud is not None:
+            return expect_cloud(self.setting.power, self.cloud)
         plan, power = self.setting.plan, self.setting.power
         margin = (len(plan.grid.fine_x) - len(power.cell_x)) // 2
         cells = self.field_cells[margin : margin + len(power.row_z), margin : margin + len(power.cell_x)]
@@ -109,8 +122,8 @@ class Stage:
 
     def scatterers(self, generator: np.random.Generator) -> Scatterers:
         """A draw of the scene's cloud, or the cloud that was given."""
-        if self.given is not None:
-            return self.given
+        if self.cloud is not None:
+            return self.cloud
         plan = self.setting.plan
         depth = np.geomspace(*plan.extent[1], 256)
         lateral = plan.lateral_extent(depth)
@@ -173,7 +186,7 @@ class Stage:
         fixed = (
             np.zeros_like(diffuse) if self.coherent is None else np.abs(self.coherent.astype(np.complex128)) ** 2 * gain
         )
-        few = (fourth > (2.0 / FEW_SCATTERERS) * diffuse**2) & (diffuse > 0.0)
+        few = (fourth > (2.0 / FEW_SCATTERERS) * diffuse**2) & (diffuse > 10.0 ** (FLOOR_DB / 10.0))
         ratio = expected.mean / np.where(expected.tissue > 0.0, expected.tissue, np.inf)
         resolved = 10.0 * np.log10(np.maximum(ratio, 10.0 ** (FLOOR_DB / 10.0)))
         x, z = grid.x[None, :], grid.z[:, None]

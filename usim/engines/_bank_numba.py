@@ -128,7 +128,7 @@ def _pupils(distance, spacing, count, aperture, half_rx, depth, tap, out):
         return
     transmit = np.empty((2, count, taps), np.float32)
     curvature = 1.0 / depth - 1.0 / focus
-    re, im = transmit
+    re, im = transmit[0], transmit[1]
     cut_pupils(distance, spacing, count, half_tx, depth, curvature, kind_tx, k, element, tap, re, im, energy)
     for m in range(count):
         for t in range(taps):
@@ -165,7 +165,7 @@ def build_bank(column, end, depth, half_rx, aperture, phase, gain, tap_spacing, 
         angle = -(0.5 * phase[0] * k / z * tap + phase[1]) * tap
         cos, sin = gain[n] * np.cos(angle), gain[n] * np.sin(angle)
         pupil = np.empty((2, 1, taps), np.float32)
-        _pupils(2.0 * end, spacing, 1, aperture, half_rx[n], z, tap, pupil)
+        _pupils(2.0 * end, spacing, pupil.shape[1], aperture, half_rx[n], z, tap, pupil)  # a literal 1 compiles twice
         at = start[n]
         _store(pupil, 0, False, cos, sin, 1, re[at:], im[at:])
         at += taps

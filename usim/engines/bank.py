@@ -99,7 +99,9 @@ def lateral_kernels(
     start = np.concatenate(([0], np.cumsum((2 * reach + 1) * (1 + low + len(column) - high)))).astype(np.int64)
     re, im = np.empty(start[-1], np.float32), np.empty(start[-1], np.float32)
     end = beam.probe.aperture / 2.0
-    kernels("bank").build_bank(column, end, depth, half_rx, aperture, phase, gain, tap, reach, low, high, start, re, im)
+    kernels("bank").build_bank(
+        np.ascontiguousarray(column), end, depth, half_rx, aperture, phase, gain, tap, reach, low, high, start, re, im
+    )
     return re, im, start
 
 
@@ -114,13 +116,15 @@ def shared_columns(beam: Beam, column: Array, depth: Array, *, receive_only: boo
     return np.where(low < high, low, none), np.where(low < high, high, none)
 
 
-def reach_of(beam: Beam, width: float, depth: Array, tail: float, *, receive_only: bool = False) -> Array:
-    """How far (metres, at most `width`) kernels reach at depths (D,): all but `tail` of their energy over the columns.
+def reach_of(beam: Beam, x: Array, depth: Array, tail: float, *, receive_only: bool = False) -> Array:
+    """How far (metres) kernels reach at depths (D,): all but `tail` of their energy, over the image's columns x (X,).
 
-    The image's columns are taken from the array's axis to its end, where cut apertures ring most.
+    At most half the array or the image's width: where a sidelobe falls no faster than 1/xi, no reach holds it all. The
+    columns are taken from the array's axis outwards, where cut apertures ring most.
     """
+    width = max(float(x[-1] - x[0]), beam.probe.aperture / 2.0)
     probes = np.geomspace(depth[0], depth[-1], 9)
-    column = np.linspace(0.0, 1.0, 5) * min(beam.probe.aperture / 2.0, width / 2.0)
+    column = np.linspace(0.0, 1.0, 5) * min(beam.probe.aperture / 2.0, float(np.abs(x[[0, -1]]).max()))
     half = np.full(probes.shape, PROBE_TAPS, dtype=np.int64)
     none = np.zeros(probes.shape, dtype=np.int64)
     step = width / half[0]

@@ -34,7 +34,7 @@ class NoisePlan:
     def _bank(self) -> Bank:
         beam, grid = self.plan.beam, self.plan.grid
         depth = np.maximum(self._row, beam.wavelength)
-        reach = reach_of(beam, grid.x[-1] - grid.x[0], depth, NOISE_TAIL, receive_only=True)
+        reach = reach_of(beam, grid.x[[0, -1]], depth, NOISE_TAIL, receive_only=True)
         return make_bank(
             beam, grid.column[::2], self._row, reach, self._pad, receive_only=True, tolerance=NOISE_BLEND_TOLERANCE
         )

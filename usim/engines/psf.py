@@ -95,7 +95,7 @@ def plan(probe: Probe, transmit: FocusedScan | PlaneScan, receive: Receive, medi
     beam = Beam(probe, transmit, receive, medium)
     z = image.z_axis()
     span = np.geomspace(max(z[0] / 2.0, beam.wavelength), z[-1] + 2e-3, 48)
-    reach = reach_of(beam, image.x[1] - image.x[0], span, KERNEL_TAIL)
+    reach = reach_of(beam, image.x_axis()[[0, -1]], span, KERNEL_TAIL)
     grid = make_grid(beam, image, float(reach.max()))
     return Plan(beam, grid, np.interp(grid.row, span, reach))
 

@@ -57,6 +57,23 @@ def load_cloud(phantom: Phantom, scene: Scene) -> Scatterers | None:
     return read_cloud(Path(phantom.base) / scene.scatterers.file, scene.scatterers.sha256)[0]
 
 
+def mean_strength(cloud: Scatterers) -> tuple[float, bool]:
+    """Return the sum of a^2 over the size of the cloud's box, and whether the cloud lies in one plane (y constant).
+
+    The size is a volume in m^3, or for a plane cloud an area in m^2. Amplitudes of a file are relative: this is the
+    strength that counts as 0 dB. Raises DataError when the cloud has no extent in x or z, or only zero amplitudes.
+    """
+    wide, thick, deep = np.ptp(cloud.position, axis=0) if len(cloud) else np.zeros(3)
+    total = float((cloud.amplitude**2).sum())
+    if not (wide > 0.0 and deep > 0.0 and total > 0.0):
+        raise DataError(
+            "scatterers.file: the cloud needs an extent in x and z and amplitudes other than 0, because its mean strength "
+            "is what 0 dB means; for single targets use `points`"
+        )
+    flat = bool(thick == 0.0)
+    return total / float(wide * deep * (1.0 if flat else thick)), flat
+
+
 def _arrays(raw: bytes, path: Path) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     try:
