@@ -73,21 +73,23 @@ def pulse_table(
 ) -> tuple[NDArray[np.int64], NDArray[np.complex64]]:
     """First row (Z,) and taps (Z, K) that turn rows, demodulated at the grid's carrier, into pixel rows of IQ.
 
-    tap = integral P(f; z_r) exp(i 2 k (z_i - z_r)) df  exp(i 2 k_c z_r - i 2 k0 z_i),  k = 2 pi f / c. The double sum
-    over frequencies and rows is one matrix product. Rows at z <= 0 hold no echoes, unless `everywhere`.
+    tap = integral P(f; z_r) exp(i 2 k (z_i - z_r)) df  exp(i 2 k_c z_r - i 2 k0 z_i),  k = 2 pi f / c.
+    Rows at z <= 0 hold no echoes, unless `everywhere`.
     """
     pulse = beam.pulse
     first, taps = grid.rows_of(grid.z, row)
     k = 2.0 * np.pi * pulse.frequency / pulse.sound_speed
     df = pulse.frequency[1] - pulse.frequency[0]
     origin = grid.z[0]
-    to_pixel = np.exp(2j * np.outer(grid.z - origin, k * beam.axial_stretch - beam.wavenumber)).astype(np.complex64)
-    from_row = np.exp(2j * np.outer(k * beam.axial_stretch - grid.carrier, origin - row))
-    from_row *= pulse.spectrum(np.maximum(row, 0.0)).T * (np.exp(2j * (grid.carrier - beam.wavenumber) * origin) * df)
+    to_pixel = np.exp(2j * np.outer(grid.z - origin, k * beam.axial_stretch - beam.wavenumber))
+    to_pixel *= np.exp(2j * (grid.carrier - beam.wavenumber) * origin) * df
+    from_row = np.exp(2j * np.outer(origin - row, k * beam.axial_stretch - grid.carrier))
+    from_row *= pulse.spectrum(np.maximum(row, 0.0))
     if not everywhere:
-        from_row[:, row <= 0.0] = 0.0
-    table = to_pixel @ from_row.astype(np.complex64)
-    return first, table[np.arange(len(grid.z))[:, None], first[:, None] + np.arange(taps)]
+        from_row[row <= 0.0] = 0.0
+    # einsum, not a matrix product: the sums of threaded BLAS depend on the number of threads
+    columns = [np.einsum("if,if->i", to_pixel, from_row[first + tap]) for tap in range(taps)]
+    return first, np.stack(columns, axis=1).astype(np.complex64)
 
 
 def plan(probe: Probe, transmit: FocusedScan | PlaneScan, receive: Receive, medium: Medium, image: Image) -> Plan:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+RIDGE = 1e-13  # of the trace: keeps the normal equations solvable where a spectrum leaves taps free
 IMAGES = (-3, -2, -1, 1, 2, 3)  # spectral images counted; a cubic B-spline suppresses those beyond by over 100 dB
 
 
@@ -31,7 +32,9 @@ def cell_filter(
         rows.append((weight * phi)[:, None] * cosine)
         target.append(weight if image == 0 else np.zeros_like(weight))
     matrix, goal = np.concatenate(rows), np.concatenate(target)
-    solution = np.linalg.lstsq(matrix, goal, rcond=1e-12)[0]
+    normal = np.einsum("fi,fj->ij", matrix, matrix)  # einsum: threaded BLAS sums depend on the number of threads
+    ridge = RIDGE * np.trace(normal) * np.eye(half + 1)
+    solution = np.linalg.solve(normal + ridge, np.einsum("fi,f->i", matrix, goal))
     error = float(((matrix @ solution - goal) ** 2).sum())
     return stride * np.concatenate((solution[:0:-1], solution)), error  # 1 / stride of the cells carry the whole signal
 
@@ -53,12 +56,13 @@ def interpolator(frequency: Array, power: Array, position: Array, taps: int) -> 
     first = np.floor(position).astype(np.int64) - taps // 2 + 1
     weight = power / power.sum()
     k = np.arange(taps)
-    covariance = np.cos(2.0 * np.pi * np.outer(k, frequency)) @ weight
+    covariance = np.einsum("kf,f->k", np.cos(2.0 * np.pi * np.outer(k, frequency)), weight)
     normal = covariance[np.abs(k[:, None] - k[None, :])]
     # cos(k - offset) from products: one table over k, one over positions
     turn = 2.0 * np.pi * frequency
     at_tap, at_position = np.outer(k, turn), np.outer(position - first, turn)
-    goal = (np.cos(at_tap) * weight) @ np.cos(at_position).T + (np.sin(at_tap) * weight) @ np.sin(at_position).T
+    goal = np.einsum("kf,xf->kx", np.cos(at_tap) * weight, np.cos(at_position))
+    goal += np.einsum("kf,xf->kx", np.sin(at_tap) * weight, np.sin(at_position))
     return first, np.linalg.solve(normal + 1e-10 * np.eye(taps), goal)
 
 

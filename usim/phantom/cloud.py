@@ -67,7 +67,7 @@ def mean_strength(cloud: Scatterers) -> tuple[float, bool]:
     total = float((cloud.amplitude**2).sum())
     if not (wide > 0.0 and deep > 0.0 and total > 0.0):
         raise DataError(
-            "scatterers.file: the cloud needs an extent in x and z and amplitudes other than 0, because its mean strength "
+            "scatterers.file: the cloud needs an extent in x and z and amplitudes other than 0: its mean strength "
             "is what 0 dB means; for single targets use `points`"
         )
     flat = bool(thick == 0.0)
