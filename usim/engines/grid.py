@@ -16,11 +16,11 @@ from usim.transmit import FocusedScan
 
 Array = NDArray[np.float64]
 Filters = tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]
-RESAMPLING_DB = -61.0  # aim for each axis; both, the kernels' tails and the blending stay below -50 dB together
+RESAMPLING_DB = -62.5  # aim for each axis; both, the kernels' tails and the blending stay below -50 dB together
 HALF_FILTER = 10  # taps on either side of the decimation filters
 COLUMN_TAPS = 8  # internal columns read per pixel; twice as many between every second column
 PULSE_TAIL = 3e-7  # energy of the pulse that may lie beyond its half-length
-SLOPES = 100  # samples of the pupil per unit of slope
+SLOPES = 50  # samples of the pupil per unit of slope
 PEDESTAL = 3e-3
 OPEN_BAND = 0.4  # cycles per fine cell up to which edge waves are taken along
 NEAR_SLOPE = 0.65  # edge waves steeper than this are below -50 dB

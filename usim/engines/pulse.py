@@ -95,8 +95,8 @@ class Pulse:
 
     def half_length(self, tolerance: float) -> float:
         """Half-length in metres outside which the fraction `tolerance` of the pulse's energy lies (no attenuation)."""
-        step = self.sound_speed / (16.0 * (self.frequency[-1] - self.frequency[0]))
-        offset = step * np.arange(1024)
+        step = self.sound_speed / (8.0 * (self.frequency[-1] - self.frequency[0]))
+        offset = step * np.arange(4 * len(self.frequency))
         power = np.abs(self(offset, 0.0)) ** 2
         outside = np.cumsum(power[::-1])[::-1] / power.sum()
         return float(offset[min(int(np.searchsorted(-outside, -tolerance)) + 1, len(offset) - 1)])

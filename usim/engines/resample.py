@@ -3,10 +3,13 @@ pixels."""
 
 from __future__ import annotations
 
+import bisect
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+MOST_SHRINK = 40
 RIDGE = 1e-13  # of the trace: keeps the normal equations solvable where a spectrum leaves taps free
 IMAGES = (-3, -2, -1, 1, 2, 3)  # spectral images counted; a cubic B-spline suppresses those beyond by over 100 dB
 
@@ -42,10 +45,13 @@ def cell_filter(
 def coarsest_step(frequency: Array, power: Array, half: int, error_db: float) -> float:
     """Largest cell size in metres, in steps of 4 %, for which filtering cells half as large meets the error."""
     band = frequency[power > 1e-12 * power.max()]
-    step = 1.0 / (band[-1] - band[0]) * 1.25
-    while 10.0 * np.log10(cell_filter(frequency, power, step / 2.0, half, stride=2, spline=True)[1]) > error_db:
-        step *= 0.96
-    return float(step)
+    widest = 1.25 / (band[-1] - band[0])
+
+    def meets(shrink: int) -> bool:
+        fine = widest * 0.96**shrink / 2.0
+        return 10.0 * np.log10(cell_filter(frequency, power, fine, half, stride=2, spline=True)[1]) <= error_db
+
+    return float(widest * 0.96 ** bisect.bisect_left(range(MOST_SHRINK), True, key=meets))
 
 
 def interpolator(frequency: Array, power: Array, position: Array, taps: int) -> tuple[NDArray[np.int64], Array]:
