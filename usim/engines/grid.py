@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.engines.aperture import half_aperture, window
+from usim.engines.aperture import element_factor, half_aperture, window
 from usim.engines.beam import Beam
 from usim.engines.resample import cell_filter, coarsest_step, interpolation_error, interpolator
 from usim.scan import Image
@@ -23,21 +23,27 @@ PULSE_TAIL = 3e-7  # energy of the pulse that may lie beyond its half-length
 SLOPES = 50  # samples of the pupil per unit of slope
 PEDESTAL = 3e-3
 OPEN_BAND = 0.4  # cycles per fine cell up to which edge waves are taken along
-NEAR_SLOPE = 0.65  # edge waves steeper than this are below -50 dB
 NEAR_FIELD = 0.85  # of the transmit focus's depth: above, edge waves need all columns
-OPEN_SLOPE = 0.8  # beyond this slope to the beam's axis an element radiates next to nothing
+STEEP = 0.2  # element factor at the steepest waves that the rows follow
+EDGE = 0.28  # element factor at the steepest edge waves that the columns follow: the rest is below -50 dB
 
 
-def axial_band(beam: Beam) -> tuple[Array, Array]:
-    """Axial wavenumbers 2 f / c in 1/m (F,) and the power that echoes have there, without attenuation.
+def open_slope(beam: Beam, factor: float) -> float:
+    """Slope to the axis at which an element's factor has fallen to `factor`: steeper waves hardly leave the aperture."""
+    slope = np.linspace(0.0, 4.0, 801)
+    return float(slope[np.argmax(element_factor(slope, beam.probe.element_width, beam.wavelength) < factor)])
+
+
+def axial_band(beam: Beam, top: float) -> tuple[Array, Array]:
+    """Axial wavenumbers 2 f / c in 1/m (F,) and the power that echoes from below `top` have there, without attenuation.
 
     A wave at angle t to the axis has an axial wavenumber smaller by k (1 - cos t): the near field of the transmit
     aperture and the receive aperture spread the pulse's band downwards by that much.
     """
-    pulse, receive = beam.pulse, 0.5 / beam.receive.f_number
-    slopes = [min(receive, OPEN_SLOPE)]
+    pulse, steep = beam.pulse, open_slope(beam, STEEP)
+    slopes = [min(0.5 / beam.receive.f_number, steep)]
     if isinstance(beam.transmit, FocusedScan):
-        slopes.append(OPEN_SLOPE if beam.transmit.f_number < 20 else 0.0)
+        slopes.append(min(beam.transmit_half_aperture() / top, steep))
     spread = sum(s * s / 2.0 for s in slopes) / beam.wavelength
     wavenumber = 2.0 * pulse.frequency * beam.axial_stretch / pulse.sound_speed
     step = wavenumber[1] - wavenumber[0]
@@ -143,14 +149,14 @@ def _column_step(beam: Beam, lateral: tuple[Array, Array], top: float) -> float:
         coarse *= 0.96
     steepest = 0.5 / beam.receive.f_number
     if isinstance(beam.transmit, FocusedScan):
-        steepest += min(beam.transmit_half_aperture() / top, NEAR_SLOPE)
+        steepest += min(beam.transmit_half_aperture() / top, open_slope(beam, EDGE))
     return min(coarse / 2.0, OPEN_BAND * beam.wavelength / steepest)
 
 
 def make_grid(beam: Beam, image: Image, reach: float) -> Grid:
     """The internal grid for an image whose lateral kernels reach `reach` metres to either side."""
     x, z = image.x_axis(), image.z_axis()
-    wavenumber, axial_power = axial_band(beam)
+    wavenumber, axial_power = axial_band(beam, z[0])
     carrier = math.pi * float((wavenumber[-1] + wavenumber[0]) / 2.0)
     axial = (wavenumber - carrier / math.pi, axial_power)
     lateral = lateral_band(beam)
@@ -214,7 +220,7 @@ def kernel_rate(beam: Beam, row: Array) -> Array:
     rate = 0.3 / depth + np.where(edge >= beam.probe.aperture / 2.0, 1.0 / depth, 0.0)
     if isinstance(beam.transmit, FocusedScan):
         width = 1.5 * beam.wavelength * beam.receive.f_number
-        aperture = np.minimum(beam.transmit_half_aperture(), OPEN_SLOPE * depth)
+        aperture = np.minimum(beam.transmit_half_aperture(), open_slope(beam, STEEP) * depth)
         seen = 0.3 if beam.receive.apodization == "boxcar" else 0.15
         marginal = seen * beam.wavenumber / (8.0 * beam.transmit.f_number**2)
         rate = (
