@@ -42,10 +42,10 @@ venv:
 # Made in a second make, because the first one looked for the stamps before `venv` may have removed them. A stamp is older
 # than what it was made from after a pull that changed it: then pip runs again.
 core: venv
-	@$(MAKE) --no-print-directory $(VENV)/.core
+	@$(MAKE) --no-print-directory --silent $(VENV)/.core
 
 dev: venv
-	@$(MAKE) --no-print-directory $(VENV)/.dev
+	@$(MAKE) --no-print-directory --silent $(VENV)/.dev
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	@echo "installing usim (a minute or two on the first run)"
