@@ -81,9 +81,10 @@ def documents(section: Section, base: str) -> list[dict[str, Any]]:
 
 def write_phantom(document: dict[str, Any], folder: Path) -> Path:
     """Write a phantom file, and the cloud that the snippets of `scatterers.file` name, to a folder."""
-    turn = np.linspace(0.0, 2.0 * math.pi, 24, endpoint=False)
-    ring = np.stack((5e-3 * np.cos(turn), 0.0 * turn, 14e-3 + 5e-3 * np.sin(turn)), axis=1)
-    np.savez(folder / "cloud.npz", position=ring, amplitude=np.full(len(ring), 0.003))
+    random = np.random.default_rng(1)
+    position = random.uniform((-12e-3, 0.0, 2e-3), (12e-3, 0.0, 26e-3), (40_000, 3))
+    ring = np.abs(np.hypot(position[:, 0], position[:, 2] - 14e-3) - 5e-3) < 1e-3
+    np.savez(folder / "cloud.npz", position=position, amplitude=np.where(ring, 4.0, 1.0))
     path = folder / "phantom.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
