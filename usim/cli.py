@@ -75,10 +75,13 @@ def generate(context: click.Context, /, phantom: str, output: Path | None, store
     if dry_run:
         _dry_run(loaded, folder, {**numbers, "store": words})
         return
+    from usim.engines.compiled import are_compiled
     from usim.generate import Progress
     from usim.generate import generate as run
     from usim.progress import human_bytes, human_time, show_progress
 
+    if not context.obj["quiet"] and not are_compiled():
+        click.echo("compiling the kernels, once on this machine: the first frame takes up to a minute longer", err=True)
     with show_progress(context.obj["quiet"]) as show:
 
         def listen(state: Progress) -> None:

@@ -186,7 +186,7 @@ class Stage:
         fixed = (
             np.zeros_like(diffuse) if self.coherent is None else np.abs(self.coherent.astype(np.complex128)) ** 2 * gain
         )
-        few = (fourth > (2.0 / FEW_SCATTERERS) * diffuse**2) & (diffuse > 10.0 ** (FLOOR_DB / 10.0))
+        few = (np.abs(fourth) > (2.0 / FEW_SCATTERERS) * diffuse**2) & (diffuse > 10.0 ** (FLOOR_DB / 10.0))
         ratio = expected.mean / np.where(expected.tissue > 0.0, expected.tissue, np.inf)
         resolved = 10.0 * np.log10(np.maximum(ratio, 10.0 ** (FLOOR_DB / 10.0)))
         x, z = grid.x[None, :], grid.z[:, None]

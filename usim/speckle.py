@@ -59,6 +59,8 @@ def mean_bmode(diffuse: Any, coherent: Any, fourth: Any) -> Any:
 
     The last term is the sparse-scatterer correction: exact for K = 0, to first order in 1/nu for every K (half the
     variance 1/nu of the local mean times the second derivative of E1), and gone where the fixed echo dominates.
+    A cloud that was given, over random phases, has kappa4 < 0; with x = -kappa4 / M^2 the last bracket is then x / 4 +
+    (gamma - 1/4) x^2: first order for many scatterers, exact for a single one (0.1 dB off for three equal ones).
     diffuse: M, mean diffuse intensity and noise, after TGC.  coherent: |s|^2.  fourth: kappa4, 0 for nu -> infinity.
     All of one shape and in units in which 0 dB is 1.
     """
@@ -67,7 +69,9 @@ def mean_bmode(diffuse: Any, coherent: Any, fourth: Any) -> Any:
     mean = xp.clip(diffuse, floor, None)
     k = coherent / mean
     inverse_nu = xp.clip(fourth / (2.0 * mean * mean), 1e-9, 1e3)
-    sparse = digamma_minus_log(1.0 / inverse_nu) + 0.5 * inverse_nu * k
+    fixed = xp.clip(-fourth / (mean * mean), 0.0, 1.0)
+    drawn = digamma_minus_log(1.0 / inverse_nu) + 0.5 * inverse_nu * k
+    sparse = xp.where(fourth < 0.0, fixed * (0.25 + (EULER_GAMMA - 0.25) * fixed), drawn)
     decay = xp.exp(-xp.minimum(k, xp.full_like(k, 80.0)))
     decibel = DB_PER_NEPER * (xp.log(mean) + log_plus_e1(k) + decay * sparse)
     return xp.clip(decibel, FLOOR_DB, None)

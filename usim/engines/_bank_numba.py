@@ -7,8 +7,6 @@ import math
 import numpy as np
 from numba import njit, prange
 
-FAST = {"contract", "nsz", "arcp", "reassoc"}  # infinities and NaN keep their meaning
-
 
 @njit(cache=True, inline="always")
 def window(kind, s):
@@ -27,7 +25,7 @@ def element_factor(slope, width_in_wavelengths):
     return (math.sin(argument) / argument if abs(argument) > 1e-9 else 1.0) * cosine
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True)
 def _add_piece(total_re, total_im, a_re, a_im, b_re, b_im, step_re, step_im, wa_re, wa_im, wb_re, wb_im):
     """Add two quadrature points, weights wa and wb, to the running integral; then turn their phasors by one piece."""
     for t in range(total_re.size):
@@ -110,12 +108,13 @@ def cut_pupils(first, spacing, count, half, depth, curvature, kind, k, element, 
 
 
 @njit(cache=True)
-def _pupils(distance, spacing, count, aperture, half_rx, depth, tap, out):
+def _pupils(distance, spacing, count, aperture, k, half_rx, depth, tap, out):
     """Two-way pupil products of `count` columns of one side, the outermost `distance` from the array's end.
 
     aperture: see build_bank.  out: (2, count, T), real and imaginary.
     """
-    k, element, kind_rx, half_tx, focus, kind_tx = aperture
+    width, kind_rx, half_tx, focus, kind_tx = aperture
+    element = width * k / (2.0 * math.pi)  # in wavelengths
     taps = tap.size
     receive = np.empty((2, count, taps), np.float32)
     energy = np.empty(count)
@@ -148,24 +147,26 @@ def _store(pupil, m, reverse, cos, sin, stride, re, im):
 
 
 @njit(cache=True, parallel=True)
-def build_bank(column, end, depth, half_rx, aperture, phase, gain, tap_spacing, reach, low, high, start, re, im):
+def build_bank(column, end, depth, k, half_rx, aperture, phase, gain, tap_spacing, reach, low, high, start, re, im):
     """Lateral kernels of every depth node, one after the other from start[n] on.
 
     Each holds, with T = 2 reach[n] + 1 taps: the kernel (T,) that the columns low[n] .. high[n] - 1 share, because the
     array's ends do not cut their apertures; then (T, low[n]) of the columns left of those; then (T, C - high[n]) of the
     rest. Columns left of the array's axis mirror those on its right: B(xi; x) = B(-xi; -x).
-    end: half the array, metres.  half_rx, gain: (N,) per node.  aperture: (k, element width in wavelengths, receive
-    window, half transmit aperture, focus, transmit window), the half negative where R is meant alone.
-    phase: (w, turn) of exp(-i (w k xi^2 / 2z + turn xi)): spherical wavefronts, and rad/m of a steered plane wave.
+    end: half the array, metres.  k (rad/m), half_rx, gain: (N,) per node.  aperture: (element width, receive window,
+    half transmit aperture, focus, transmit window), the half negative where R is meant alone.
+    phase: (w, sin) of exp(-i k (w xi^2 / 2z + sin xi)): spherical wavefronts, and the steering of a plane wave.
     """
-    columns, spacing, k = column.size, column[1] - column[0], aperture[0]
+    columns, spacing = column.size, column[1] - column[0]
     for n in prange(depth.size):
         taps, z = 2 * reach[n] + 1, depth[n]
         tap = tap_spacing * (np.arange(taps) - reach[n])
-        angle = -(0.5 * phase[0] * k / z * tap + phase[1]) * tap
+        angle = -k[n] * (0.5 * phase[0] / z * tap + phase[1]) * tap
         cos, sin = gain[n] * np.cos(angle), gain[n] * np.sin(angle)
         pupil = np.empty((2, 1, taps), np.float32)
-        _pupils(2.0 * end, spacing, pupil.shape[1], aperture, half_rx[n], z, tap, pupil)  # a literal 1 compiles twice
+        _pupils(
+            2.0 * end, spacing, pupil.shape[1], aperture, k[n], half_rx[n], z, tap, pupil
+        )  # a literal 1 compiles twice
         at = start[n]
         _store(pupil, 0, False, cos, sin, 1, re[at:], im[at:])
         at += taps
@@ -175,7 +176,7 @@ def build_bank(column, end, depth, half_rx, aperture, phase, gain, tap_spacing, 
                 continue
             outermost = -column[0] if side == 0 else column[columns - 1]
             pupil = np.empty((2, count, taps), np.float32)
-            _pupils(end - outermost, spacing, count, aperture, half_rx[n], z, tap, pupil)
+            _pupils(end - outermost, spacing, count, aperture, k[n], half_rx[n], z, tap, pupil)
             for m in range(count):
                 place = at + m if side == 0 else at + count - 1 - m
                 _store(pupil, m, side == 0, cos, sin, count, re[place:], im[place:])

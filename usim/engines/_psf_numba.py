@@ -1,5 +1,7 @@
 """Numba kernels from scatterers to pixels; together they answer to the definition in psf.py.
 
+No fast-math anywhere: with it, bits depend on which functions the compiler happened to inline (measured: up to 1e-6
+apart between the process that compiles and those that load the cache), and nothing here is faster for it.
 Every output row belongs to one task and is summed in a fixed order, so the bits do not depend on the number of threads.
 Complex arrays are kept as separate real and imaginary float32 planes: the inner loops then vectorise.
 """
@@ -11,11 +13,10 @@ import math
 import numpy as np
 from numba import njit, prange
 
-FAST = {"contract", "nsz", "arcp", "reassoc"}  # infinities and NaN keep their meaning
 ROWS_PER_TASK = 32
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True)
 def carrier(amplitude, z, wavenumber, out_re, out_im):
     """amplitude exp(-i 2 k0 z) by polynomials in the reduced phase (error below 5e-7), so that the loop vectorises."""
     turns = wavenumber / math.pi  # 2 k0 / 2 pi
@@ -30,7 +31,7 @@ def carrier(amplitude, z, wavenumber, out_re, out_im):
         out_re[s], out_im[s] = amplitude[s] * sign * cos, -amplitude[s] * sign * sin
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True)
 def polar(modulus, word, out_re, out_im):
     """modulus exp(i 2 pi word / 2^32) for signed 32-bit words, in single precision (error below 1e-6).
 
@@ -75,7 +76,7 @@ def _spline(t):
     return u * u * u * sixth, third - half * t * t * (two - t), third - half * u * u * (two - u), t * t * t * sixth
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
+@njit(cache=True, parallel=True)
 def splat(u, v, re, im, first, grid_re, grid_im):
     """Spread scatterers on the fine cells (R, J) with cubic B-splines.
 
@@ -109,7 +110,7 @@ def splat(u, v, re, im, first, grid_re, grid_im):
                 flat_im[at + np.uint64(3)] += wim * d
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
+@njit(cache=True, parallel=True)
 def filter_cells(fine, first, axial, lateral, stride, out):
     """Every second row and every `stride`-th (1 or 2) cell of fine (R, J) after the filters axial (K,), lateral (L,).
 
@@ -134,7 +135,7 @@ def filter_cells(fine, first, axial, lateral, stride, out):
                     acc[c] += lateral[tap] * shifted[2 * c]
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
+@njit(cache=True, parallel=True)
 def upsample(coarse, half_sample, out):
     """Columns between columns: out[r, 2c] = coarse[r, c], out[r, 2c + 1] by the symmetric filter half_sample (2K,)."""
     taps, columns = half_sample.size, coarse.shape[1]
@@ -174,7 +175,7 @@ def _bounds(low, high, columns, block):
 # Four taps at a time keep the sums in registers four times as long.
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True)
 def _shared_taps(w0, a, w1, b, taps, bank_re, bank_im, cell_re, cell_im, at, count, acc_re, acc_im, begin):
     one, four = np.uint64(1), np.uint64(4)
     t = np.uint64(0)
@@ -206,7 +207,7 @@ def _shared_taps(w0, a, w1, b, taps, bank_re, bank_im, cell_re, cell_im, at, cou
         t += one
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True)
 def _own_taps(w0, a, sa, w1, b, sb, taps, bank_re, bank_im, cell_re, cell_im, at, count, acc_re, acc_im, begin):
     one = np.uint64(1)
     t = np.uint64(0)
@@ -233,7 +234,7 @@ def _own_taps(w0, a, sa, w1, b, sb, taps, bank_re, bank_im, cell_re, cell_im, at
         t += one
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
+@njit(cache=True, parallel=True)
 def lateral_pass(cell_re, cell_im, bank_re, bank_im, start, reach, low, high, node, blend, pad, out_re, out_im):
     """out[r, c] = sum_t B_r[t, c] cell[r, c + pad + t], B_r blended linearly between nodes node[r] and node[r] + 1.
 
@@ -297,7 +298,7 @@ def lateral_pass(cell_re, cell_im, bank_re, bank_im, start, reach, low, high, no
                 )
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True)
 def _power_taps(w0, a, sa, w1, b, sb, taps, shared, bank, power, square, at, count, acc_power, acc_square, begin):
     for t in range(taps):
         p, q = a + t * sa, b + t * sb
@@ -313,7 +314,7 @@ def _power_taps(w0, a, sa, w1, b, sb, taps, shared, bank, power, square, at, cou
                 acc_square[begin + c] += gain * gain * square[at + t + c]
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
+@njit(cache=True, parallel=True)
 def lateral_power(power, square, bank, start, reach, low, high, node, blend, pad, out_power, out_square):
     """Incoherent twin of lateral_pass: sums of |B|^2 power and |B|^4 square; bank holds |B|^2, blended as such."""
     rows, columns = out_power.shape
@@ -351,7 +352,7 @@ def lateral_power(power, square, bank, start, reach, low, high, node, blend, pad
             )
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
+@njit(cache=True, parallel=True)
 def axial_pass(lateral_re, lateral_im, first_row, tap_re, tap_im, out_re, out_im):
     """out[i, c] = sum_j tap[i, j] lateral[first_row[i] + j, c] with complex taps (Z, K)."""
     columns = out_re.shape[1]
@@ -367,7 +368,7 @@ def axial_pass(lateral_re, lateral_im, first_row, tap_re, tap_im, out_re, out_im
                 acc_im[c] += p * im[c] + q * re[c]
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
+@njit(cache=True, parallel=True)
 def axial_power(lateral, first_row, tap, out):
     """out[i, c] = sum_j tap[i, j] lateral[first_row[i] + j, c] with real taps (Z, K)."""
     columns = out.shape[1]
@@ -380,7 +381,7 @@ def axial_power(lateral, first_row, tap, out):
                 acc[c] += tap[i, j] * row[c]
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
+@njit(cache=True, parallel=True)
 def sample_columns(columns_re, columns_im, first, tap, out):
     """out[i, x] = sum_k tap[k, x] column[i, first[x] + k]: internal columns to pixel columns, complex64 out."""
     for i in prange(out.shape[0]):

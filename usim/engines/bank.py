@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
-from importlib import import_module
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from usim.engines.aperture import half_aperture
 from usim.engines.beam import Beam
+from usim.engines.compiled import kernels
 from usim.engines.grid import blend_nodes, kernel_rate
 from usim.transmit import FocusedScan
 
@@ -25,15 +23,6 @@ NOISE_TAIL = 3e-3  # the kernels of the noise are normalised, so their tails may
 NOISE_BLEND_TOLERANCE = 0.5
 PROBE_TAPS = 96  # on either side, for finding the reach
 BLEND_TOLERANCE = 0.12  # radians that a kernel may turn between depth nodes
-
-
-def kernels(name: str = "psf") -> ModuleType:
-    """The Numba kernels `_psf_numba` or `_bank_numba`, compiled once per machine into the user's cache."""
-    if "NUMBA_CACHE_DIR" not in os.environ:
-        from platformdirs import user_cache_dir
-
-        os.environ["NUMBA_CACHE_DIR"] = os.environ.get("USIM_CACHE_DIR") or user_cache_dir("usim")
-    return import_module(f"usim.engines._{name}_numba")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,18 +78,31 @@ def lateral_kernels(
     transmit = (-1.0, math.inf, 0)
     if focused:
         transmit = (beam.transmit_half_aperture(), beam.transmit.depth, WINDOWS[beam.transmit.apodization])
-    width = beam.probe.element_width / beam.wavelength
-    aperture = (beam.wavenumber, width, WINDOWS[beam.receive.apodization], *transmit)
-    turn = 0.0 if receive_only else beam.wavenumber * math.sin(beam.steering)
-    phase = (2.0 if focused else 1.0, turn)
+    wavelength = beam.wavelength_at(depth)
+    aperture = (beam.probe.element_width, WINDOWS[beam.receive.apodization], *transmit)
+    phase = (2.0 if focused else 1.0, 0.0 if receive_only else math.sin(beam.steering))
     half_rx = half_aperture(depth, beam.receive.f_number, beam.probe)
-    gain = (beam.wavelength * depth) ** (-1.0 if focused else -0.5)
+    gain = (wavelength * depth) ** (-1.0 if focused else -0.5)
     low, high = shared
     start = np.concatenate(([0], np.cumsum((2 * reach + 1) * (1 + low + len(column) - high)))).astype(np.int64)
     re, im = np.empty(start[-1], np.float32), np.empty(start[-1], np.float32)
     end = beam.probe.aperture / 2.0
     kernels("bank").build_bank(
-        np.ascontiguousarray(column), end, depth, half_rx, aperture, phase, gain, tap, reach, low, high, start, re, im
+        np.ascontiguousarray(column),
+        end,
+        depth,
+        2.0 * np.pi / wavelength,
+        half_rx,
+        aperture,
+        phase,
+        gain,
+        tap,
+        reach,
+        low,
+        high,
+        start,
+        re,
+        im,
     )
     return re, im, start
 

@@ -28,8 +28,9 @@ class Beam:
         PSF(x - x_s, z - z_s; x_s, y_s, z_s) = T(xi; z_s) R(xi; z_s) E(y_s; z_s) p(z - z_s; z_s),   xi = x_s - x
 
     T and R are the pupil integrals of aperture.py with apertures centred on the image column x and cut at the array's
-    ends; E is elevation.py's profile, p pulse.py's envelope. R is divided by the root of its aperture's energy, so that
-    electronic noise has the same power behind every aperture.
+    ends; E is elevation.py's profile, p pulse.py's envelope. Beams are those of the centroid of the echo's spectrum at
+    the scatterer's depth, which excitation, probe and attenuation shift; the carrier stays at k0. R is divided by the
+    root of its aperture's energy, so that electronic noise has the same power behind every aperture.
     """
 
     probe: Probe
@@ -46,6 +47,10 @@ class Beam:
     def wavenumber(self) -> float:
         """k0 in rad/m, fixed."""
         return 2.0 * math.pi / self.wavelength
+
+    def wavelength_at(self, depth: Array | float) -> Array:
+        """Wavelength in metres at the centroid of echoes from `depth` metres (any shape): that of the beams."""
+        return self.medium.sound_speed / self.pulse.centroid(depth)
 
     @property
     def steering(self) -> float:
@@ -65,7 +70,7 @@ class Beam:
     @cached_property
     def elevation(self) -> Elevation:
         """The two-way elevation profile."""
-        return Elevation(self.probe.element_height, self.probe.elevation_focus, self.wavelength)
+        return Elevation(self.probe.element_height, self.probe.elevation_focus, self.wavelength_at)
 
     def transmit_half_aperture(self) -> float:
         """Half the transmit aperture in metres (focused scans)."""
@@ -82,7 +87,7 @@ class Beam:
         if not isinstance(self.transmit, PlaneScan):
             return np.ones(np.broadcast_shapes(np.shape(x), np.shape(depth)))
         origin = x - depth * math.tan(self.steering)
-        inside = (self.probe.aperture / 2.0 - np.abs(origin)) / np.sqrt(self.wavelength * np.asarray(depth))
+        inside = (self.probe.aperture / 2.0 - np.abs(origin)) / np.sqrt(self.wavelength_at(depth) * np.asarray(depth))
         return 0.5 * (1.0 + erf(2.0 * inside))
 
     def _aperture(self, column: Array, half: float) -> tuple[Array, Array]:
@@ -90,12 +95,12 @@ class Beam:
         return np.maximum(-half, -end - column), np.minimum(half, end - column)
 
     def _pupil(self, offset: Array, column: Array, depth: float, half: float, focus: float, apodization: str) -> Array:
-        edges = self._aperture(column, half)
+        edges, wavelength = self._aperture(column, half), float(self.wavelength_at(depth))
 
         def weight(v: Array) -> Array:
-            return window(apodization, v / half) * element_factor(v / depth, self.probe.element_width, self.wavelength)
+            return window(apodization, v / half) * element_factor(v / depth, self.probe.element_width, wavelength)
 
-        return pupil_integral(offset, depth, focus, edges, weight, self.wavelength)
+        return pupil_integral(offset, depth, focus, edges, weight, wavelength)
 
     def receive_beam(self, offset: Array, column: Array, depth: float) -> NDArray[np.complex128]:
         """R (C,): dynamic focus, aperture centred on each column, per root of the aperture's energy."""
@@ -111,7 +116,7 @@ class Beam:
     def transmit_beam(self, offset: Array, column: Array, depth: float) -> NDArray[np.complex128]:
         """T (C,): the field that the transmit event of each column makes at x + xi."""
         if isinstance(self.transmit, PlaneScan):
-            phase = -self.wavenumber * math.sin(self.steering) * offset
+            phase = -2.0 * math.pi / float(self.wavelength_at(depth)) * math.sin(self.steering) * offset
             return self.shadow(column + offset, depth) * np.exp(1j * phase)
         half = self.transmit_half_aperture()
         return self._pupil(offset, column, depth, half, self.transmit.depth, self.transmit.apodization)

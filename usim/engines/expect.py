@@ -14,7 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.engines.bank import Bank, kernels, lateral_kernels, shared_columns, taps_of
+from usim.engines.bank import Bank, lateral_kernels, shared_columns, taps_of
+from usim.engines.compiled import kernels
 from usim.engines.grid import blend_nodes, kernel_rate
 from usim.engines.psf import Plan, pulse_table
 from usim.engines.resample import lagrange
@@ -202,7 +203,7 @@ def expect(power: PowerPlan, echogenicity: NDArray[np.float32], density: float, 
 
 
 def expect_cloud(power: PowerPlan, scatterers: Scatterers) -> Expectation:
-    """Diffuse mean intensity of a given cloud, over random phases of its scatterers."""
+    """Diffuse mean intensity of a given cloud over random phases of its scatterers; the fourth cumulant is negative."""
     beam, plan = power.plan.beam, power.plan
     strength = scatterers.amplitude**2 * np.abs(beam.elevation(scatterers.y, np.maximum(scatterers.z, 1e-6))) ** 2
     u = (scatterers.z - power.row_z[0]) / (plan.grid.step[1] / 2.0)
@@ -218,4 +219,5 @@ def expect_cloud(power: PowerPlan, scatterers: Scatterers) -> Expectation:
             for dc, wc in ((0, 1.0 - (v - cell)), (1, v - cell)):
                 total += np.bincount((row + dr) * cells + cell + dc, values * wr * wc, rows * cells)
         grids.append(total.reshape(rows, cells).astype(np.float32))
-    return Expectation(*power.blur(*grids), power.tissue)
+    mean, fourth = power.blur(*grids)
+    return Expectation(mean, -fourth, power.tissue)

@@ -29,7 +29,7 @@ EDGE = 0.28  # element factor at the steepest edge waves that the columns follow
 
 
 def open_slope(beam: Beam, factor: float) -> float:
-    """Slope to the axis at which an element's factor has fallen to `factor`: steeper waves hardly leave the aperture."""
+    """Slope to the axis at which an element's factor has fallen to `factor`; steeper waves hardly leave it."""
     slope = np.linspace(0.0, 5.0, 1001)  # even an element without width falls to 0.196 there, by its cosine
     return float(slope[np.argmax(element_factor(slope, beam.probe.element_width, beam.wavelength) < factor)])
 

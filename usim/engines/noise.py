@@ -8,7 +8,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.engines.bank import NOISE_BLEND_TOLERANCE, NOISE_TAIL, Bank, kernels, make_bank, reach_of
+from usim.engines.bank import NOISE_BLEND_TOLERANCE, NOISE_TAIL, Bank, make_bank, reach_of
+from usim.engines.beam import Beam
+from usim.engines.compiled import kernels
 from usim.engines.psf import Plan, pulse_table, through_kernels, to_pixels, white_noise
 
 
@@ -26,13 +28,18 @@ class NoisePlan:
     def _row(self) -> NDArray[np.float64]:
         return self.plan.grid.row
 
+    @cached_property
+    def _beam(self) -> Beam:
+        """The receive chain without a medium that attenuates: noise has not travelled."""
+        return replace(self.plan.beam, medium=self.plan.beam.medium.model_copy(update={"attenuation": 0.0}))
+
     @property
     def _pad(self) -> int:
         return self.plan.grid.pad // 2
 
     @cached_property
     def _bank(self) -> Bank:
-        beam, grid = self.plan.beam, self.plan.grid
+        beam, grid = self._beam, self.plan.grid
         depth = np.maximum(self._row, beam.wavelength)
         reach = reach_of(beam, grid.x[[0, -1]], depth, NOISE_TAIL, receive_only=True)
         return make_bank(
@@ -41,9 +48,8 @@ class NoisePlan:
 
     @cached_property
     def _pulse_rows(self) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
-        beam = replace(self.plan.beam, medium=self.plan.beam.medium.model_copy(update={"attenuation": 0.0}))
         # noise has no depth: rows above the probe carry it too
-        return pulse_table(beam, self.plan.grid, self._row, everywhere=True)
+        return pulse_table(self._beam, self.plan.grid, self._row, everywhere=True)
 
     def _image(self, cells: NDArray[np.float32]) -> NDArray[np.complex64]:
         grid = self.plan.grid

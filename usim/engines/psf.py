@@ -3,9 +3,9 @@
     IQ(x, z) = sum_s a_s exp(-i 2 k0 z_s) PSF(x - x_s, z - z_s; x_s, y_s, z_s)
 
 `definition` is this sum with the continuous PSF of beam.py at every scatterer's exact position. `run` computes the
-same on
-an internal grid: scatterers are spread on fine cells, filtered down to cells just above the beam's and the pulse's
-bands, passed through the lateral kernels of their own depth, then the pulse of their own depth, and read at the pixels.
+same on an internal grid: scatterers are spread on fine cells, filtered down to cells just above the beam's and the
+pulse's bands, passed through the lateral kernels of their own depth, then the pulse of their own depth, and read at the
+pixels.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.engines.bank import KERNEL_TAIL, Bank, kernels, make_bank, reach_of
+from usim.engines.bank import KERNEL_TAIL, Bank, make_bank, reach_of
 from usim.engines.beam import Beam
+from usim.engines.compiled import kernels
 from usim.engines.grid import Filters, Grid, make_grid
 from usim.medium import Medium
 from usim.probe import Probe

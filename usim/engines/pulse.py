@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from usim.probe import Probe
 
 SPECTRUM_POINTS = 96  # trapezoidal rule on a smooth, band-limited spectrum; the pulse repeats after some 7 mm
 SPECTRUM_FLOOR = 1e-5  # amplitude below which the band ends; -100 dB, as the channel engine drops bins
-DB_PER_NEPER = 20.0 / math.log(10.0)
+DEEPEST = 0.6  # metres; deeper than any image
+CENTROID_NODES = 301  # 2 mm apart: linear interpolation is within 1e-5 of the centroid
 
 
 def probe_response(frequency: NDArray[np.float64], probe: Probe) -> NDArray[np.float64]:
@@ -66,6 +68,16 @@ class Pulse:
         """Attenuated amplitude spectra (D, F) of echoes from `depth` (D,) metres: 10^(-alpha f 2z / 20)."""
         loss_db = self.attenuation * (self.frequency * 1e-6)[None, :] * (2.0 * depth * 1e2)[:, None]
         return self.amplitude[None, :] * 10.0 ** (-loss_db / 20.0)
+
+    @cached_property
+    def _centroids(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        depth = np.linspace(0.0, DEEPEST, CENTROID_NODES)
+        power = self.spectrum(depth) ** 2
+        return depth, (power * self.frequency).sum(axis=1) / power.sum(axis=1)
+
+    def centroid(self, depth: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """Mean frequency of the echo's power spectrum, Hz, from depths in metres (any shape)."""
+        return np.interp(depth, *self._centroids)
 
     def phasor(self, offset: NDArray[np.float64], axial_stretch: float = 1.0) -> NDArray[np.complex128]:
         """exp(i 2 pi (f s - f0) 2 dz / c) df for axial offsets dz (N,) metres: (N, F); s = (1 + cos steering) / 2.
