@@ -28,18 +28,26 @@ def pulse_echo(frequency, centre, fractional_bandwidth, cycles=1.0):
     return response * (np.sinc(duration * (frequency - centre)) - np.sinc(duration * (frequency + centre)))
 
 
+def centroid(centre, fractional_bandwidth, attenuation=0.0, depth=0.0):
+    """Centroid in Hz of the power spectrum of echoes from `depth` metres, attenuation in dB/cm/MHz, one-cycle pulse."""
+    frequency = np.linspace(0.01, 2.5, 5000) * centre
+    loss = 10.0 ** (-attenuation * frequency * 1e-6 * 2.0 * depth * 100.0 / 10.0)
+    power = pulse_echo(frequency, centre, fractional_bandwidth) ** 2 * loss
+    return float((frequency * power).sum() / power.sum())
+
+
 class ElementSum:
     """Two-way images of point scatterers by a linear array.
 
     transmit: ("focused", depth, f_number) per column with a boxcar, or ("plane", angle).  receive: (f_number, window).
-    attenuation: dB/cm/MHz.  narrow: only the centre frequency.
+    attenuation: dB/cm/MHz.  narrow: a single frequency in Hz, in place of the pulse's band.
     """
 
-    def __init__(self, probe, transmit, receive, attenuation=0.0, narrow=False):
+    def __init__(self, probe, transmit, receive, attenuation=0.0, narrow=None):
         count, self.pitch, self.width, self.centre, bandwidth = PROBES[probe]
         self.element = (np.arange(count) - (count - 1) / 2.0) * self.pitch
         self.transmit, self.receive, self.attenuation = transmit, receive, attenuation
-        self.frequency = np.array([self.centre]) if narrow else np.linspace(0.05, 2.1, 96) * self.centre
+        self.frequency = np.array([narrow]) if narrow else np.linspace(0.05, 2.1, 96) * self.centre
         self.spectrum = np.ones(1) if narrow else pulse_echo(self.frequency, self.centre, bandwidth)
         self.k = 2.0 * np.pi * self.frequency / SPEED
 

@@ -7,7 +7,7 @@ from scenes import decibel, full_width, nrmse_db, scene
 from usim.engines.elevation import Elevation
 
 WAVELENGTH = 1540.0 / 7.6e6
-LENS = Elevation(5e-3, 18e-3, WAVELENGTH)  # of the L11-5v
+LENS = Elevation(5e-3, 18e-3, lambda depth: np.full(np.shape(depth), WAVELENGTH))  # L11-5v, one frequency
 
 
 @pytest.mark.parametrize("depth", [2e-3, 5e-3, 8e-3, 12e-3, 17e-3, 17.999e-3, 18e-3, 18.01e-3, 18.1e-3, 25e-3, 42e-3])

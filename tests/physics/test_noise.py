@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from element_sum import apodization, pulse_echo
+from element_sum import apodization, centroid, pulse_echo
 from scenes import decibel, scene
 
 ANECHOIC = {"background": "{echogenicity: anechoic}", "tgc": "none"}
@@ -48,11 +48,12 @@ def test_noise_counts_in_the_truth():
     np.testing.assert_allclose(frame.truth.bmode[60], -25.0 - 35.0 - 2.507, atol=0.02)
 
 
-def channel_correlation(shift, depth, f_number, window, pitch=0.3e-3, wavelength=1540.0 / 7.6e6):
+def channel_correlation(shift, depth, f_number, window, pitch=0.3e-3):
     """Correlation of the beamformed noise of two columns `shift` apart: a sum over the elements they share.
 
     Each element's white noise is delayed for each column's own focus and weighted with each column's own window.
     """
+    wavelength = 1540.0 / centroid(7.6e6, 0.77)  # of the noise, which no medium attenuates
     element = (np.arange(-400, 400) + 0.5) * pitch / 4.0  # fine: averages over how elements lie under the columns
     half = depth / (2.0 * f_number)
     first, second = apodization(window, element / half), apodization(window, (element - shift) / half)

@@ -14,6 +14,7 @@ from usim.transmit import PlaneScan
 
 PROBE = Probe.preset("L11-5v")
 WAVELENGTH = 1540.0 / 7.6e6
+NARROW_BAND = PROBE.model_copy(update={"fractional_bandwidth": 0.05})  # the beams' frequency is the centre, to 1e-3
 
 
 @pytest.mark.parametrize(("name", "edge", "half"), [("boxcar", 1.0, 1.0), ("hann", 0.0, 0.5), ("hamming", 0.08, 0.54)])
@@ -93,8 +94,8 @@ def test_pulse_holds_its_energy_within_its_half_length():
 
 def test_receive_beam_has_unit_noise():
     """R is divided by the root of its aperture's energy: a boxcar's on-axis value is sqrt(aperture / lambda z)."""
-    probe = Probe.preset("L11-5v").model_copy(update={"element_width": 1e-9})
-    beam = Beam(probe, PlaneScan(), Receive(f_number=8.0, apodization="boxcar"), Medium())
+    probe = NARROW_BAND.model_copy(update={"element_width": 1e-9})
+    beam = Beam(probe, PlaneScan(cycles=16.0), Receive(f_number=8.0, apodization="boxcar"), Medium(attenuation=0.0))
     depth = 24e-3
     found = np.abs(beam.receive_beam(np.zeros(1), np.zeros(1), depth))[0]
     assert found == pytest.approx(np.sqrt(3e-3 / (WAVELENGTH * depth)), rel=3e-3)
@@ -102,9 +103,9 @@ def test_receive_beam_has_unit_noise():
 
 def test_plane_wave_phase_and_shadow():
     """Unit amplitude and phase -k xi sin inside, half the amplitude at the shadow's edge, nothing far outside."""
-    beam = Beam(PROBE, PlaneScan(angle=0.1), Receive(), Medium())
+    beam = Beam(NARROW_BAND, PlaneScan(angle=0.1, cycles=16.0), Receive(), Medium(attenuation=0.0))
     inside = beam.transmit_beam(np.array([0.5e-3]), np.array([0.0]), 20e-3)[0]
-    assert inside == pytest.approx(np.exp(-2j * np.pi / WAVELENGTH * np.sin(0.1) * 0.5e-3), abs=1e-9)
+    assert inside == pytest.approx(np.exp(-2j * np.pi / WAVELENGTH * np.sin(0.1) * 0.5e-3), abs=1e-2)
     edge = PROBE.aperture / 2 + 20e-3 * np.tan(0.1)
     values = np.abs(beam.transmit_beam(np.zeros(2), np.array([edge, edge + 8e-3]), 20e-3))
     assert values == pytest.approx([0.5, 0.0], abs=1e-6)
