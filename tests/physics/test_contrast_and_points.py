@@ -57,9 +57,6 @@ def test_point_stands_at_its_place_and_level(place, transmit):
     assert abs(dx) < 0.15e-3
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a point's peak is read at the nearest depth node of the squared kernels: 0.28 dB"
-)
 def test_point_stands_at_its_level_between_depth_nodes():
     """As above at 14 mm, where the near field of the focused transmit changes fast with depth."""
     test_point_stands_at_its_place_and_level((0.3, 14.0), "{type: focused, depth: 20 mm, f_number: 2.5}")

@@ -236,9 +236,6 @@ def test_mean_intensity_across_an_edge_against_elements():
     assert far < 3.5
 
 
-@pytest.mark.xfail(
-    strict=True, reason="beams of a lower centroid are weakened by k as well: only their shape should follow it"
-)
 @pytest.mark.parametrize("z", [8, 14, 20, 26])
 def test_loss_of_a_scatterers_energy_against_elements(z):
     """Energy of one scatterer's image, attenuated by 1 dB/cm/MHz over lossless, against the direct sum: 0.7 dB.

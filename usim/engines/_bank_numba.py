@@ -20,6 +20,8 @@ def window(kind, s):
 
 @njit(cache=True, inline="always")
 def element_factor(slope, width_in_wavelengths):
+    if width_in_wavelengths < 0.0:
+        return 1.0
     cosine = 1.0 / math.sqrt(1.0 + slope * slope)
     argument = math.pi * width_in_wavelengths * slope * cosine
     return (math.sin(argument) / argument if abs(argument) > 1e-9 else 1.0) * cosine
@@ -154,7 +156,7 @@ def build_bank(column, end, depth, k, half_rx, aperture, phase, gain, tap_spacin
     array's ends do not cut their apertures; then (T, low[n]) of the columns left of those; then (T, C - high[n]) of the
     rest. Columns left of the array's axis mirror those on its right: B(xi; x) = B(-xi; -x).
     end: half the array, metres.  k (rad/m), half_rx, gain: (N,) per node.  aperture: (element width, receive window,
-    half transmit aperture, focus, transmit window), the half negative where R is meant alone.
+    half transmit aperture, focus, transmit window); negative width: no directivity; negative half: R alone.
     phase: (w, sin) of exp(-i k (w xi^2 / 2z + sin xi)): spherical wavefronts, and the steering of a plane wave.
     """
     columns, spacing = column.size, column[1] - column[0]

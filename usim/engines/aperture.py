@@ -1,13 +1,13 @@
 """The lateral and elevational halves of the PSF: Fresnel pupil integrals of an aperture.
 
 A wave that leaves aperture coordinate v with weight A(v), focused at depth z_f, reaches a point at lateral offset xi
-and
-depth z as (paraxial diffraction, Goodman, Introduction to Fourier Optics, ch. 4; phase exp(-ikr), the common exp(-ikz)
-left out)
+and depth z as (paraxial diffraction, Goodman, Introduction to Fourier Optics, ch. 4; phase exp(-ikr), the common
+exp(-ikz) left out)
 
-    (lambda z)^(-1/2) exp(-i k xi^2 / 2z)  integral A(v) D(v/z) exp(-i k v^2/2 (1/z - 1/z_f)) exp(i k xi v/z) dv
+    z^(-1/2) exp(-i k xi^2 / 2z)  integral A(v) D(v/z) exp(-i k v^2/2 (1/z - 1/z_f)) exp(i k xi v/z) dv
 
-with D the element factor. Reception is the same integral by reciprocity, focused at every depth (z_f = z).
+with D the element factor; a constant factor is left out, and how strongly each frequency radiates is the pulse's.
+Reception is the same integral by reciprocity, focused at every depth (z_f = z).
 """
 
 from __future__ import annotations
@@ -71,4 +71,4 @@ def pupil_integral(
     v = (upper + lower)[:, None] / 2.0 + half * abscissa
     phase = -(k / 2.0) * (1.0 / depth - 1.0 / focus) * v * v + (k / depth) * offset[:, None] * v
     total = (weight(v) * np.exp(1j * phase) * quadrature * half).sum(axis=1)
-    return total * np.exp(-0.5j * k / depth * offset * offset) / math.sqrt(wavelength * depth)
+    return total * np.exp(-0.5j * k / depth * offset * offset) / math.sqrt(depth)

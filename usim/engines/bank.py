@@ -47,17 +47,6 @@ class Bank:
         """(start, reach, low, high, node, blend), in the kernels' order of arguments."""
         return self.start, self.reach, self.low, self.high, self.node, self.blend
 
-    def kernel(self, row: int, column: int, columns: int) -> Plane:
-        """Real plane of the kernel (T,) at the node nearest to a row, for one of `columns` columns."""
-        n = int(self.node[row] + (self.blend[row] >= 0.5))
-        taps, low, high = 2 * self.reach[n] + 1, self.low[n], self.high[n]
-        whole = self.re[self.start[n] :]
-        if low <= column < high:
-            return whole[:taps]
-        if column < low:
-            return whole[taps : taps * (1 + low)].reshape(taps, low)[:, column]
-        return whole[taps * (1 + low) : taps * (1 + low + columns - high)].reshape(taps, -1)[:, column - high]
-
 
 def lateral_kernels(
     beam: Beam,
@@ -79,10 +68,11 @@ def lateral_kernels(
     if focused:
         transmit = (beam.transmit_half_aperture(), beam.transmit.depth, WINDOWS[beam.transmit.apodization])
     wavelength = beam.wavelength_at(depth)
-    aperture = (beam.probe.element_width, WINDOWS[beam.receive.apodization], *transmit)
+    width = -1.0 if receive_only else beam.probe.element_width  # every channel's noise is equally strong
+    aperture = (width, WINDOWS[beam.receive.apodization], *transmit)
     phase = (2.0 if focused else 1.0, 0.0 if receive_only else math.sin(beam.steering))
     half_rx = half_aperture(depth, beam.receive.f_number, beam.probe)
-    gain = (wavelength * depth) ** (-1.0 if focused else -0.5)
+    gain = depth ** (-1.0 if focused else -0.5)
     low, high = shared
     start = np.concatenate(([0], np.cumsum((2 * reach + 1) * (1 + low + len(column) - high)))).astype(np.int64)
     re, im = np.empty(start[-1], np.float32), np.empty(start[-1], np.float32)

@@ -57,7 +57,7 @@ class Elevation:
         chirp = real - 1j * np.sign(safe) * imaginary
         chirp = chirp * np.exp(0.5j * k * y * y / (depth * depth * safe))
         field = np.where(flat, 2.0 * edge * np.sinc(2.0 * edge * y / (wavelength * depth)), chirp)
-        return field**2 * np.exp(-1j * k / depth * y * y) / (wavelength * depth)
+        return field**2 * np.exp(-1j * k / depth * y * y) / depth
 
     def half_slab(self, depth: Array) -> Array:
         """Half-thickness (D,) in metres of the slab that holds all but -40 dB of the profile's energy."""

@@ -127,10 +127,12 @@ class PowerPlan:
         grid, beam = self.plan.grid, self.plan.beam
         row = np.clip(np.rint((z - grid.z[0]) / (grid.z[1] - grid.z[0])).astype(int), 0, len(grid.z) - 1)
         pixel = np.clip(np.rint((x - grid.x[0]) / (grid.x[1] - grid.x[0])).astype(int), 0, len(grid.x) - 1)
-        column = np.clip(np.rint((x - grid.column[0]) / grid.step[0]).astype(int), 0, len(grid.column) - 1)
-        line = np.clip(np.rint((z - self.row_z[0]) / (grid.step[1] / 2.0)).astype(int), 0, len(self.row_z) - 1)
-        lateral = np.array([self.bank.kernel(r, c, len(grid.column)).max() for r, c in zip(line, column, strict=True)])
         depth = np.maximum(z, beam.wavelength)
+        # the near field of a focused beam may dip on its axis: the peak is looked for over the beam's width
+        offset = grid.step[0] * np.arange(-8, 9) / 2.0
+        lateral = np.array(
+            [np.abs(beam.lateral(offset, at + 0.0 * offset, d)).max() ** 2 for at, d in zip(x, depth, strict=True)]
+        )
         step = beam.pulse.frequency[1] - beam.pulse.frequency[0]
         axial = (beam.pulse.spectrum(depth).sum(axis=1) * step) ** 2
         return self.tissue[row, pixel], lateral * axial * np.abs(beam.elevation(np.zeros(len(z)), depth)) ** 2
