@@ -106,7 +106,9 @@ def measure(case: str, processes: int, seconds: float) -> dict:
     for worker in workers:
         worker.start()
     for _ in workers:
-        ready.acquire()
+        while not ready.acquire(timeout=1.0):
+            if not all(worker.is_alive() for worker in workers):
+                raise SystemExit(f"{case}: a process failed, see above")
     go.set()
     rates = [results.get() for _ in workers]
     for worker in workers:
