@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from usim.engines import psf
 from usim.engines.expect import Expectation, PowerPlan, Reference, expect, expect_cloud, reference
 from usim.engines.noise import NoisePlan
-from usim.errors import ResourceError
+from usim.errors import ConfigError, ResourceError
 from usim.frame import Axes, Frame, Truth
 from usim.phantom.cloud import load_cloud, mean_strength
 from usim.phantom.draw import NOISE, SCATTERERS, draw, substream
@@ -25,10 +25,12 @@ from usim.phantom.truth import echogenicity_db_at, label_at, label_names
 from usim.process import envelope, log_compress, tgc_gain
 from usim.scatterers import Scatterers
 from usim.speckle import FLOOR_DB, mean_bmode
+from usim.transmit import FocusedScan
 
 Array = NDArray[np.float64]
+MOST_LOSS_DB = 250.0  # single precision ends some 100 dB beyond
 FEW_SCATTERERS = 5.0  # below this nu the truth is good to 0.3 dB, above to 0.05 dB
-MOST_SCATTERERS = 200_000_000  # 6.4 GB of positions and amplitudes
+MOST_SCATTERERS = 30_000_000  # some 8 GB while they are drawn and imaged, 270 bytes each
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,15 @@ class Setting:
 
     @classmethod
     def of(cls, scene: Scene) -> Setting:
-        """The setting of a scene."""
+        """The setting of a scene; raises ConfigError where no echo comes back from the reference depth."""
+        focused = isinstance(scene.transmit, FocusedScan)
+        focus = scene.transmit.depth if focused else sum(scene.image.z) / 2.0
+        loss = scene.medium.attenuation * scene.probe.center_frequency * 1e-6 * 2.0 * focus * 1e2
+        if loss > MOST_LOSS_DB:
+            raise ConfigError(
+                f"medium.attenuation: echoes from {focus * 1e3:g} mm lose {loss:.0f} dB at the centre frequency, "
+                f"at most {MOST_LOSS_DB:g} dB are allowed; lower the attenuation or the depth"
+            )
         return cls(psf.plan(scene.probe, scene.transmit, scene.receive, scene.medium, scene.image))
 
 
@@ -246,8 +256,8 @@ class Renderer:
             bmode=log_compress(amplitude),
             envelope=amplitude,
             iq=iq,
-            truth=stage.truth,
-            axes=Axes(setting.plan.grid.x, setting.plan.grid.z),
+            truth=_copy(stage.truth),
+            axes=Axes(setting.plan.grid.x.copy(), setting.plan.grid.z.copy()),
             params=_params(stage, self.seed, index, look),
             scatterers=cloud,
         )
@@ -265,6 +275,11 @@ def simulate(phantom: Phantom | str | Path, *, seed: int | None = None, index: i
     if isinstance(phantom, (str, Path)):
         phantom = load_phantom(phantom)
     return Renderer(phantom, seed=seed).render(index, look)
+
+
+def _copy(truth: Truth) -> Truth:
+    """Arrays of the frame's own: frames of one scene share a stage, and users normalise in place."""
+    return replace(truth, **{f.name: getattr(truth, f.name).copy() for f in fields(Truth) if f.name != "label_names"})
 
 
 def _setting_key(scene: Scene) -> tuple[Any, ...]:

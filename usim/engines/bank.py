@@ -12,6 +12,7 @@ from usim.engines.aperture import half_aperture
 from usim.engines.beam import Beam
 from usim.engines.compiled import kernels
 from usim.engines.grid import blend_nodes, kernel_rate
+from usim.errors import ResourceError
 from usim.transmit import FocusedScan
 
 Array = NDArray[np.float64]
@@ -21,6 +22,7 @@ WINDOWS = {"boxcar": 0, "hann": 1, "hamming": 2}
 KERNEL_TAIL = 4e-6  # energy of a lateral kernel that may lie beyond its reach, on average over the columns
 NOISE_TAIL = 3e-3  # the kernels of the noise are normalised, so their tails may go earlier
 NOISE_BLEND_TOLERANCE = 0.5
+MOST_BANK_BYTES = 2_000_000_000
 PROBE_TAPS = 96  # on either side, for finding the reach
 BLEND_TOLERANCE = 0.12  # radians that a kernel may turn between depth nodes
 
@@ -75,6 +77,11 @@ def lateral_kernels(
     gain = depth ** (-1.0 if focused else -0.5)
     low, high = shared
     start = np.concatenate(([0], np.cumsum((2 * reach + 1) * (1 + low + len(column) - high)))).astype(np.int64)
+    if 8 * int(start[-1]) > MOST_BANK_BYTES:
+        raise ResourceError(
+            f"image: its kernels would take {8e-9 * start[-1]:.1f} GB, at most {1e-9 * MOST_BANK_BYTES:.0f} GB; "
+            "lower the extent of image.x or image.z, or choose a focused transmit and an apodized receive aperture"
+        )
     re, im = np.empty(start[-1], np.float32), np.empty(start[-1], np.float32)
     end = beam.probe.aperture / 2.0
     kernels("bank").build_bank(

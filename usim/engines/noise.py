@@ -13,6 +13,8 @@ from usim.engines.beam import Beam
 from usim.engines.compiled import kernels
 from usim.engines.psf import Plan, pulse_table, through_kernels, to_pixels, white_noise
 
+HEARD = 0.5  # of the power behind an open aperture: between open and closed columns noise ends, it is not amplified
+
 
 @dataclass(frozen=True, eq=False)
 class NoisePlan:
@@ -72,7 +74,7 @@ class NoisePlan:
         variance = np.empty((len(grid.z), len(columns)), np.float32)
         kernels().axial_power(lateral[0], first, (np.abs(table) ** 2).astype(np.float32), variance)
         pixels = np.array([np.interp(grid.x, columns, line) for line in variance])
-        return np.sqrt(np.where(pixels > 1e-6 * pixels.max(), pixels, np.inf)).astype(np.float32)
+        return np.sqrt(np.where(pixels > HEARD * pixels.max(), pixels, np.inf)).astype(np.float32)
 
     @property
     def heard(self) -> NDArray[np.bool_]:

@@ -72,7 +72,9 @@ class Pulse:
     @cached_property
     def _centroids(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         depth = np.linspace(0.0, DEEPEST, CENTROID_NODES)
-        power = self.spectrum(depth) ** 2
+        # relative to the lowest frequency: the absolute loss of a deep echo can underflow
+        loss_db = self.attenuation * 2e-4 * np.outer(depth, self.frequency - self.frequency[0])
+        power = (self.amplitude * 10.0 ** (-loss_db / 20.0)) ** 2
         return depth, (power * self.frequency).sum(axis=1) / power.sum(axis=1)
 
     def centroid(self, depth: NDArray[np.float64] | float) -> NDArray[np.float64]:
