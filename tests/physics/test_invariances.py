@@ -122,7 +122,7 @@ def test_frames_do_not_depend_on_earlier_ones():
 
 
 def test_looks_differ_and_scenes_stay():
-    """Two looks have equal truths, arrays of their own, and no speckle in common: correlation of intensities below 0.1."""
+    """Two looks have equal truths in arrays of their own, and no speckle in common: correlation below 0.1."""
     renderer = scene(noise="{snr: 50 dB}")
     first = renderer.render(0, look=0)
     truth = first.truth.bmode.copy()
