@@ -1,0 +1,81 @@
+"""A toy scene, made in milliseconds, on which despeckling methods are compared and regressions are noticed.
+
+Ellipses of random brightness over a faint grating are filled with complex Gaussian reflectivity and seen through a
+Gaussian point spread function. That is not an ultrasound image, since the speckle cell is the same everywhere, but its
+speckle is fully developed and correlated as in one, and its clean image is known in closed form.
+
+>>> generator = np.random.default_rng(0)
+>>> scene = toy_scene(generator)
+>>> noisy, second_look = toy_looks(scene, generator, looks=2)
+>>> noisy.shape, toy_clean(scene).shape
+((128, 128), (128, 128))
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from s2s.domain import LOG_BIAS_DB, LOWEST_DB, RANGE_DB
+
+Image = NDArray[np.float64]
+
+#: Standard deviation of the point spread function, axial and lateral, in pixels, and half its support.
+CELL, REACH = (1.2, 2.2), 8
+#: dB of full scale above the echogenicity 0 dB: room for the brightest ellipse and the peaks of its speckle.
+HEADROOM_DB = 15.0
+
+
+def toy_scene(generator: np.random.Generator, shape: tuple[int, int] = (128, 128)) -> Image:
+    """Echogenicity in dB (H, W): 4 to 8 ellipses, each over those before it, plus a grating of 3 dB."""
+    height, width = shape
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    scene = np.zeros(shape)
+    for _ in range(generator.integers(4, 9)):
+        row, column = generator.uniform(0.0, (height, width))
+        semi_y, semi_x = generator.uniform(8.0, 35.0, 2)
+        angle, level = generator.uniform(0.0, np.pi), generator.uniform(-22.0, 12.0)
+        down, right = y - row, x - column
+        u, v = down * np.cos(angle) + right * np.sin(angle), right * np.cos(angle) - down * np.sin(angle)
+        scene[(u / semi_y) ** 2 + (v / semi_x) ** 2 <= 1.0] = level
+    cycles_y, cycles_x = generator.uniform(0.5, 2.0), generator.uniform(-1.0, 1.0)
+    return scene + 3.0 * np.sin(2.0 * np.pi * (y / height * cycles_y + x / width * cycles_x))
+
+
+def toy_looks(
+    scene: Image, generator: np.random.Generator, looks: int = 1, *, iid: bool = False, clip: bool = True
+) -> list[Image]:
+    """Independent noisy images of a scene in dB, 0 dB being full scale.
+
+    iid: a point spread function of one pixel, so that speckle is white.  clip: to -60...0 dB, like a B-mode.
+    """
+    amplitude = 10.0 ** (scene / 20.0) * np.sqrt(0.5)
+    images = []
+    for _ in range(looks):
+        real, imaginary = (_blur(amplitude * generator.standard_normal(scene.shape), 1, iid) for _ in range(2))
+        images.append(_decibel(real**2 + imaginary**2, clip))
+    return images
+
+
+def toy_clean(scene: Image, *, iid: bool = False, clip: bool = True) -> Image:
+    """The image without speckle, in dB: the mean over all looks of the image in dB."""
+    intensity = 10.0 ** (scene / 10.0)
+    return _decibel(_blur(intensity, 2, iid) * 10.0 ** (-LOG_BIAS_DB / 10.0), clip)
+
+
+def _blur(image: Image, power: int, iid: bool) -> Image:
+    """Convolution with the point spread function (power 1) or its square (power 2), of unit energy; borders reflect."""
+    if iid:
+        return image
+    t = np.arange(-REACH, REACH + 1)
+    for axis, cell in enumerate(CELL):
+        profile = np.exp(-(t**2) / (2.0 * cell**2))
+        profile /= np.sqrt(np.sum(profile**2))
+        image = ndimage.correlate1d(image, profile**power, axis=axis, mode="reflect")
+    return image
+
+
+def _decibel(intensity: Image, clip: bool) -> Image:
+    decibel = 10.0 * np.log10(np.maximum(intensity, 10.0 ** (LOWEST_DB / 10.0))) - HEADROOM_DB
+    return np.clip(decibel, -RANGE_DB, 0.0) if clip else decibel
