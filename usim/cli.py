@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from usim.errors import ConfigError, ResourceError, UsimError
-from usim.interrupts import INTERRUPTED, Interrupts
+from usim.console import print_surroundings, run_console, start
+from usim.errors import ConfigError
 
 if TYPE_CHECKING:
     from usim.phantom.load import Phantom
@@ -29,14 +26,11 @@ def cli(context: click.Context, version: bool, verbose: int, quiet: bool) -> Non
     Example:
       usim generate cyst && usim view cyst
     """
-    context.obj = {"quiet": quiet, "interrupts": context.obj or Interrupts()}
-    level = logging.ERROR if quiet else [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("usim").setLevel(level)
-    if version:
-        _print_versions(verbose > 0)
-    elif context.invoked_subcommand is None:
-        click.echo(context.get_help())
+    from usim import __version__
+
+    start(context, "usim", __version__ if version else "", verbose=verbose, quiet=quiet)
+    if version and verbose:
+        print_surroundings(("numpy", "scipy", "numba", "h5py", "pydantic", "matplotlib", "torch"))
 
 
 @cli.command()
@@ -205,63 +199,6 @@ def _dry_run(phantom: Phantom, folder: Path, request: dict[str, Any]) -> None:
     click.echo(f"minutes  {result.seconds / 60:.2f}")
 
 
-def _print_versions(verbose: bool) -> None:
-    from importlib.metadata import PackageNotFoundError, version
-    from importlib.util import find_spec
-
-    from usim import __version__
-
-    click.echo(f"usim {__version__}")
-    if not verbose:
-        return
-    click.echo(f"python {sys.version.split()[0]}")
-    for name in ("numpy", "scipy", "numba", "h5py", "pydantic", "matplotlib", "torch"):
-        try:
-            click.echo(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            click.echo(f"{name} not installed")
-    click.echo(f"cpu: {os.cpu_count()} cores")
-    if find_spec("torch") is not None:
-        import torch
-
-        for number in range(torch.cuda.device_count()):
-            click.echo(f"cuda:{number}: {torch.cuda.get_device_name(number)}")
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit code.
-
-    0 ok, 1 a bug, 2 usage or phantom, 3 data, 4 disk, memory or permission, 130 and 143 interrupted.
-    """
-    with Interrupts() as interrupts:
-        try:
-            return _run(arguments, interrupts)
-        except Exception:
-            # Interrupted imports and compilers pass the interrupt on as errors of many kinds.
-            if interrupts.exit_code is None:
-                raise
-            return _fail("interrupted", interrupts.exit_code)
-
-
-def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
-    try:
-        return int(cli.main(arguments, prog_name="usim", standalone_mode=False, obj=interrupts) or 0)
-    except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "usim"
-        return _fail(f"{error.format_message().rstrip('.')}; see '{command} --help'", error.exit_code)
-    except (click.Abort, KeyboardInterrupt, SystemExit) as stop:
-        code = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
-        return _fail("interrupted; what was finished stays readable", int(code or 0))
-    except UsimError as error:
-        return _fail(str(error), error.exit_code)
-    except MemoryError:
-        return _fail("out of memory; lower --shard-size, --workers or image.pixels", ResourceError.exit_code)
-    except BrokenPipeError:
-        # The reader of our output (head, less) has left; what Python flushes at exit must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f"error: {message}", err=True)
-    return code
+    """Run the command line and return the exit code, see `usim.console.run_console`."""
+    return run_console(cli, "usim", arguments, install="usim-s2s", less="--shard-size, --workers or image.pixels")

@@ -15,6 +15,7 @@ SOURCES = sorted((ROOT / "usim").rglob("*.py"))
 #: Floors of the house, top first. A module may import from its own floor or below.
 FLOORS = (
     ("usim.cli", "usim.__main__"),
+    ("usim.console",),
     ("usim.generate", "usim.streams", "usim.view", "usim.info", "usim.export"),
     ("usim.sizing", "usim.workers", "usim.progress", "usim.interrupts"),
     ("usim.pipeline",),
@@ -111,7 +112,7 @@ def test_only_the_top_floors_touch_files_and_pictures(path):
         assert not [t for t in targets if t.split(".")[0] == "matplotlib"], f"{module} must not draw"
 
 
-@by_name([ROOT / "usim" / name for name in ("__init__.py", "__main__.py", "cli.py", "errors.py")])
+@by_name([ROOT / "usim" / name for name in ("__init__.py", "__main__.py", "cli.py", "console.py", "errors.py")])
 def test_what_help_needs_stays_cheap(path):
     assert not {target.split(".")[0] for target in imports(path, at_import_only=True)} & HEAVY
 
