@@ -1,0 +1,49 @@
+"""What `s2s methods` prints: every method in a line, or one of them with its settings."""
+
+from __future__ import annotations
+
+import inspect
+
+from s2s.methods import METHODS, method_class, settings_of
+from s2s.methods.base import KEYS, Method
+
+_SHORT = {"y": "images", "y2": "second looks", "x": "truth"}
+
+
+def list_methods() -> str:
+    """Return a table: name, kind, what it learns from, presets, and what it is in one line."""
+    rows = [("name", "kind", "learns from", "presets", "")]
+    for name in METHODS:
+        kind = method_class(name)
+        summary = (inspect.getdoc(kind) or "").split("\n")[0]
+        rows.append((name, _kind(kind), _needs(kind), ", ".join(kind.PRESETS), summary))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join("  ".join([*map(str.ljust, row, widths), row[4]]).rstrip() for row in rows)
+
+
+def describe_method(name: str) -> str:
+    """Return a method's settings with their defaults, its presets, its needs, and its docstring.
+
+    Raises ConfigError for an unknown name.
+    """
+    kind = method_class(name)
+    lines = [f"{name}: {_kind(kind)}", "", inspect.cleandoc(kind.__doc__ or ""), "", "settings:"]
+    settings = settings_of(kind)
+    width = max(map(len, settings), default=0)
+    lines += [f"  {key:{width}} = {value!r}" for key, value in settings.items()] or ["  none"]
+    lines += ["", "presets:"]
+    for preset, values in kind.PRESETS.items():
+        lines.append(f"  {preset}: {', '.join(f'{k}={v!r}' for k, v in values.items()) or 'as above'}")
+    if kind.needs:
+        lines += ["", "learns from:", *(f"  {KEYS.get(key, key)}" for key in kind.needs)]
+    return "\n".join(lines)
+
+
+def _kind(kind: type[Method]) -> str:
+    if not kind.needs:
+        return "filter"
+    return "fitted to each image" if kind.fit_steps else "learned"
+
+
+def _needs(kind: type[Method]) -> str:
+    return ", ".join(_SHORT.get(key, key) for key in kind.needs) or "nothing"
