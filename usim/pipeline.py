@@ -233,9 +233,28 @@ class Renderer:
         self._stage = Stage(scene, setting, load_cloud(self.phantom, scene))
         return self._stage
 
+    def image(self, index: int, look: int = 0) -> NDArray[np.float32]:
+        """B-mode (Z, X) of frame `index` in dB, without its truth, which costs as much again."""
+        return log_compress(envelope(self._iq(self.stage(index), index, look)[0]))
+
     def render(self, index: int, look: int = 0) -> Frame:
         """Frame `index`; another look redraws scatterers and noise of the same scene."""
         stage = self.stage(index)
+        iq, cloud = self._iq(stage, index, look)
+        amplitude = envelope(iq)
+        grid = stage.setting.plan.grid
+        return Frame(
+            bmode=log_compress(amplitude),
+            envelope=amplitude,
+            iq=iq,
+            truth=_copy(stage.truth),
+            axes=Axes(grid.x.copy(), grid.z.copy()),
+            params=_params(stage, self.seed, index, look),
+            scatterers=cloud,
+        )
+
+    def _iq(self, stage: Stage, index: int, look: int) -> tuple[NDArray[np.complex64], Scatterers | None]:
+        """IQ (Z, X) after noise and TGC, 1 at 0 dB, and the cloud that was drawn."""
         scene, setting = stage.scene, stage.setting
         generator = substream(self.seed, index, SCATTERERS, look)
         cloud = None
@@ -250,17 +269,7 @@ class Renderer:
         if stage.noise_power:
             noise = setting.noise.draw(substream(self.seed, index, NOISE, look))
             iq = iq + np.float32(math.sqrt(stage.noise_power)) * noise
-        iq = iq * np.sqrt(stage.gain / stage.scale).astype(np.float32)[:, None]
-        amplitude = envelope(iq)
-        return Frame(
-            bmode=log_compress(amplitude),
-            envelope=amplitude,
-            iq=iq,
-            truth=_copy(stage.truth),
-            axes=Axes(setting.plan.grid.x.copy(), setting.plan.grid.z.copy()),
-            params=_params(stage, self.seed, index, look),
-            scatterers=cloud,
-        )
+        return iq * np.sqrt(stage.gain / stage.scale).astype(np.float32)[:, None], cloud
 
 
 def simulate(phantom: Phantom | str | Path, *, seed: int | None = None, index: int = 0, look: int = 0) -> Frame:

@@ -72,7 +72,7 @@ def _map_over_processes(
     waiting = list(reversed(items))
     team: list[_Worker] = []
     try:
-        with _spawning():
+        with spawning():
             for _ in range(min(workers, len(items))):
                 team.append(_hire(start))
         for worker in team:
@@ -97,7 +97,7 @@ def _map_over_processes(
 
 
 @contextlib.contextmanager
-def _spawning() -> Iterator[None]:
+def spawning() -> Iterator[None]:
     """Children start with one thread per kernel, and deaf to Ctrl-C: the parent hears it and ends them."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)

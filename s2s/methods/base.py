@@ -60,6 +60,7 @@ class Method(nn.Module):
     domain: ClassVar[Scale] = "db"
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     TRAINING: ClassVar[dict[str, Training]] = {"default": Training()}
+    TRAINING_ONLY: ClassVar[tuple[str, ...]] = ()  # first letters of the parameters that `infer` does not use
     fit_steps: int = 0
     multiple: int = 1
     halo: int | None = None

@@ -1,0 +1,46 @@
+"""What methods share that regress one image on another with a U-Net: the estimate and its units."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from s2s.methods.base import SPECKLE, Method, Training
+from s2s.nets.unet import UNet
+
+#: Middle and spread of B-mode images on the scale 1 + dB / 60; constants, so that tiles and video frames agree.
+MIDDLE, SPREAD = 0.5, 0.25
+
+
+class Regression(Method):
+    """A U-Net on standardised images whose output, in units of speckle, is added to the image (or replaces it).
+
+    width, depth: of the U-Net.  residual: predict the correction instead of the image.
+    """
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "default": {},
+        "toy": {"width": 24},
+        "paper": {"residual": False},
+    }
+    TRAINING: ClassVar[dict[str, Training]] = {
+        "default": Training(),
+        "toy": Training(steps=2_000, batch=4),
+        "paper": Training(batch=16, crop=128, rate=1e-3, clip=0.0, ema=0.0),
+    }
+
+    def __init__(self, width: int = 32, depth: int = 3, residual: bool = True) -> None:
+        super().__init__()
+        self.net = UNet(width=width, depth=depth)
+        self.residual = residual
+        self.multiple, self.halo = self.net.multiple, self.net.halo
+
+    def infer(self, y: Tensor) -> Tensor:
+        """(B, 1, H, W) -> (B, 1, H, W) on the scale 1 + dB / 60."""
+        change = self.net((y - MIDDLE) / SPREAD) * SPECKLE
+        return y + change if self.residual else MIDDLE + change
+
+    def error(self, batch: dict[str, Tensor], target: str) -> Tensor:
+        """Mean squared difference between the estimate from `y` and batch[target], in units of speckle variance."""
+        return ((self.infer(batch["y"]) - batch[target]) / SPECKLE).square().mean()

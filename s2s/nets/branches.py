@@ -1,0 +1,77 @@
+"""Encoder and decoder of Speckle2Self: strided convolutions with residual blocks, no skip connections.
+
+Li, Navab and Jiang, "Speckle2Self" (2025). The channels 1-32-64-128-256, the residual block after every strided
+convolution and the mirrored decoder give 3,910,785 parameters for one encoder and the decoder.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Norm = Literal["instance", "channel"]
+Head = Literal["instance-relu", "linear"]
+WIDTHS = (32, 64, 128, 256)
+
+
+class ChannelNorm(nn.Module):
+    """Each pixel's channels divided by their root mean square: no statistics over space, so tiles agree."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), same shape."""
+        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-5)
+
+
+class ResidualBlock(nn.Module):
+    """x + norm(conv(relu(norm(conv(x)))))."""
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            normalisation(channels, norm),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            normalisation(channels, norm),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), same shape."""
+        return x + self.body(x)
+
+
+class Encoder(nn.Sequential):
+    """(B, 1, H, W) -> (B, 256, H / 16, W / 16)."""
+
+    def __init__(self, norm: Norm = "channel", widths: tuple[int, ...] = WIDTHS) -> None:
+        layers: list[nn.Module] = []
+        for before, after in zip((1, *widths), widths, strict=False):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), normalisation(after, norm), nn.ReLU()]
+            layers.append(ResidualBlock(after, norm))
+        super().__init__(*layers)
+
+
+class Decoder(nn.Sequential):
+    """(B, 256, H / 16, W / 16) -> (B, 1, H, W).
+
+    head: "instance-relu" as published, which forces a share of every image to black; "linear" leaves the values alone.
+    """
+
+    def __init__(self, norm: Norm = "channel", head: Head = "linear", widths: tuple[int, ...] = WIDTHS) -> None:
+        layers: list[nn.Module] = [ResidualBlock(widths[-1], norm)]
+        backwards = (*reversed(widths), 1)
+        for before, after in itertools.pairwise(backwards):
+            layers.append(nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1))
+            if after > 1:
+                layers += [normalisation(after, norm), nn.ReLU(), ResidualBlock(after, norm)]
+        if head == "instance-relu":
+            layers += [nn.InstanceNorm2d(1), nn.ReLU()]
+        super().__init__(*layers)
+
+
+def normalisation(channels: int, norm: Norm) -> nn.Module:
+    """A normalisation without parameters."""
+    return nn.InstanceNorm2d(channels) if norm == "instance" else ChannelNorm()
