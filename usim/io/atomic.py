@@ -48,7 +48,7 @@ def write_atomic(path: Path, data: bytes, *, exclusive: bool = False) -> None:
                 _link_new(temporary, path)
             else:
                 os.replace(temporary, path)
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -81,15 +81,15 @@ def _link_new(temporary: Path, path: Path) -> None:
     os.link(temporary, path)
     try:
         os.unlink(temporary)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(path)  # the claim failed: nobody else may find the name taken
         raise
 
 
-def _sync_folder(folder: Path) -> None:
-    # Without this a power cut can forget the rename although the file itself is on disk.
+def sync_folder(folder: Path) -> None:
+    """Make a rename last: without this a power cut can forget it although the file itself is on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
