@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +88,140 @@ def methods(name: str | None) -> None:
     click.echo(describe_method(name) if name else list_methods())
 
 
-# The command `evaluate` goes here.
+@cli.command()
+@click.option("--sim", is_flag=False, flag_value="training", metavar="[PHANTOM]",
+              help="Learn from this phantom, simulated on the fly; `training` when no name follows.")  # fmt: skip
+@click.option("--data", multiple=True, type=click.Path(), metavar="PATH",
+              help="Learn from files or folders of images instead; may be given several times.")  # fmt: skip
+@click.option("--method", default="speckle2self", show_default=True, help="What learns, see `s2s methods`.")
+@click.option("--preset", default="default", show_default=True, help="Settings of the method: default, toy or paper.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the method.")
+@click.option("--steps", type=click.IntRange(1), help="How long; the preset's own number when nothing is given.")
+@click.option("--minutes", type=float, help="How long, by the clock; the weights then depend on the machine's speed.")
+@click.option("--batch", type=int, help="Crops per step; the preset's own by default.")
+@click.option("--crop", type=int, help="Side of the crops in pixels, 0 for whole images; the preset's own by default.")
+@click.option("--rate", type=float, help="Peak learning rate; the preset's own by default.")
+@click.option("--reuse", type=click.FloatRange(0.01), default=4.0, show_default=True,
+              help="How often a simulated pixel is shown on average.")  # fmt: skip
+@click.option("--judge", default="training", show_default=True, metavar="PHANTOM",
+              help="With --data: the phantom whose held-out frames choose the best weights.")  # fmt: skip
+@click.option("--domain", type=click.Choice(["log", "envelope", "db"]), help="With --data: what the numbers are.")
+@click.option("--dynamic-range", type=float, metavar="DB", help="With --data: decibels between black and white.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Start of every random stream.")
+@click.option("--workers", type=click.IntRange(0), help="Processes that make data; one less than cores by default.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps; auto takes what is there.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the training; ./METHOD by default.")
+@click.option("--resume", is_flag=True, help="Go on with the training in the folder; what it was asked is in there.")
+@click.pass_context
+def train(context: click.Context, /, output: Path | None, workers: int | None, device: str, resume: bool,
+          **asked: Any) -> None:  # fmt: skip
+    """Train a method, on simulation made while it learns or on images in files, and judge it on the truth.
+
+    Held-out frames are denoised twenty times; their scores are printed and kept in metrics.jsonl, and best.pt holds
+    the weights that came closest to the truth. A stopped training goes on with --resume.
+
+    \b
+    Example:
+      s2s train --sim --method noise2noise --minutes 10 -o runs/n2n
+    """
+    from s2s.ask import find_device, refuse_changes, request_from, workers_from
+    from s2s.run import Run
+
+    given = {name for name in asked if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
+    told = (lambda text: None) if context.obj["quiet"] else (lambda text: click.echo(text, err=True))
+    folder = output or Path(str(asked["method"]))
+    surroundings = {"workers": workers_from(workers), "device": find_device(device, told), "say": told}
+    if resume:
+        refuse_changes(given)
+        run = Run.resumed(folder, **surroundings)
+    else:
+        run = Run.new(request_from(asked, given), folder, **surroundings)
+    best = run.train(context.obj["interrupts"].check)
+    if not context.obj["quiet"]:
+        click.echo(f"{best}: next, s2s denoise scan.png -m {best.parent}")
+
+
+@cli.command()
+@click.option(
+    "--sim", is_flag=False, flag_value="training", metavar="[PHANTOM]",
+    help="Simulate the frames of a phantom, a file or a shipped name; of `training` when none is named.",
+)  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path), help="Or take them from a folder or file that usim wrote.")
+@click.option(
+    "-m", "--method", multiple=True, required=True, metavar="MODEL",
+    help="A checkpoint, the folder of a training, or a filter such as nlm or lee:window=9; once for each.",
+)  # fmt: skip
+@click.option("--frames", type=click.IntRange(1), help="How many frames; 12 of a simulation, all of data by default.")
+@click.option("--seed", type=click.IntRange(0), help="Of the simulation; 1000 by default, never that of a training.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="HTML", help="Write a page with pictures.")
+@click.option("--json", type=click.Path(path_type=Path), metavar="JSON", help="Write every score of every frame.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
+@click.pass_context
+def evaluate(context: click.Context, /, sim: str | None, data: Path | None, method: tuple[str, ...],
+             frames: int | None, seed: int | None, output: Path | None, json: Path | None,
+             device: str) -> None:  # fmt: skip
+    """Score methods against the truth, all of them on the same frames: a table, an HTML page, JSON.
+
+    The frames are simulated or were stored by usim generate; the untouched images are the first row.
+
+    \b
+    Example:
+      s2s evaluate --sim -m nlm -m srad -o report.html
+    """
+    from s2s import evaluate as judge
+
+    if (sim is None) == (data is None):
+        raise click.UsageError("say where frames come from: either --sim, or --data with a folder that usim wrote")
+    if data is not None and seed is not None:
+        raise click.UsageError("--seed belongs to --sim; stored frames are what they are")
+    judge.refuse_target(output, ".html")
+    judge.refuse_target(json, ".json")
+    denoisers = judge.load_denoisers(method, device)
+    if data is not None:
+        chosen = judge.stored_frames(data, frames)
+        count, source = len(chosen), f"{len(chosen)} of {data}"
+    else:
+        count, seed = frames or judge.DEFAULT_FRAMES, judge.DEFAULT_SEED if seed is None else seed
+        chosen, source = judge.simulated_frames(sim, seed, count), f"{count} of phantom {sim}, seed {seed}"
+    with _bar(context, count) as done:
+        about = judge.origin(source, denoisers, _command(context))
+        result = judge.evaluate(judge.functions(denoisers), chosen, progress=done, about=about)
+    click.echo(judge.table(result))
+    if json is not None:
+        judge.write_text(json, judge.to_json(result))
+    if output is not None:
+        from s2s.report import write_report
+
+        write_report(result, output)
+        if not context.obj["quiet"]:
+            click.echo(f"report: {output}")
+
+
+@contextlib.contextmanager
+def _bar(context: click.Context, frames: int) -> Iterator[Callable[[int], None]]:
+    """Yield the function that is called after each frame; it moves a bar on stderr, or nothing when quiet."""
+    check = context.obj["interrupts"].check
+    if context.obj["quiet"]:
+        yield lambda done: check()
+        return
+    with click.progressbar(length=frames, label="evaluating", file=sys.stderr) as bar:
+
+        def show(done: int) -> None:
+            check()
+            bar.update(1)
+
+        yield show
+
+
+def _command(context: click.Context) -> str:
+    """The command as it can be typed again."""
+    words = ["s2s", context.info_name or ""]
+    for name, value in context.params.items():
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            words += [
+                word for one in (value if isinstance(value, tuple) else (value,)) for word in (f"--{name}", f"{one}")
+            ]
+    return shlex.join(words)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@
     s2s train --sim --method speckle2self --minutes 20 -o runs/speckle2self
 
 Every step: a batch from the pool, one step of the method, the average of the weights. What is worth knowing goes to a
-listener; it validates, prints and saves (s2s/run.py), and its time is not the training's.
+listener; it validates, prints and saves (s2s/run.py).
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class Plan:
 
     def rate(self, progress: float) -> float:
         """Learning rate relative to its peak."""
-        warm = min(1.0, progress / WARM_UP) if self.training.schedule == "cosine" else 1.0
-        return warm * 0.5 * (1.0 + math.cos(math.pi * progress)) if self.training.schedule == "cosine" else 1.0
+        if self.training.schedule == "constant":
+            return 1.0
+        return min(1.0, progress / WARM_UP) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 @dataclass
@@ -65,20 +66,19 @@ class State:
         return cls(method, average, method.optimizers(training))
 
 
-def fit(
-    state: State, plan: Plan, pool: Pool, feed: Feed, listen: Callable[[State, dict[str, float]], None]
-) -> None:
+def fit(state: State, plan: Plan, pool: Pool, feed: Feed, listen: Callable[[State, dict[str, float]], None]) -> None:
     """Train until the plan is fulfilled; `listen` gets the state and what the step logged, after every step.
 
     Raises DataError when the loss is no longer a number.
     """
     device = next(state.method.parameters()).device
-    rates = {name: [group["lr"] for group in o.param_groups] for name, o in state.method.optimizers(plan.training).items()}
+    fresh = state.method.optimizers(plan.training)
+    peaks = {name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in fresh.items()}
+    last = time.perf_counter()
     while (progress := plan.progress(state.step, state.elapsed)) < 1.0:
-        start = time.perf_counter()
         torch.manual_seed(_step_seed(plan.seed, state.step))
         for name, optimizer in state.optimizers.items():
-            for group, peak in zip(optimizer.param_groups, rates[name], strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks[name], strict=True):
                 group["lr"] = peak * plan.rate(progress)
         batch = {key: values.to(device, non_blocking=True) for key, values in pool.batch(state.step, feed).items()}
         state.method.train()
@@ -89,8 +89,8 @@ def fit(
                 "lower --rate or look for damaged images"
             )
         _average(state, plan.training.ema)
-        state.step += 1
-        state.elapsed += time.perf_counter() - start
+        now = time.perf_counter()
+        state.step, state.elapsed, last = state.step + 1, state.elapsed + now - last, now
         listen(state, logs)
 
 

@@ -1,0 +1,89 @@
+"""Images in files as training data: PNG, NPY, and data of usim, in an order that is shuffled anew every epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from s2s.data import BELOW_BLACK_DB, Sample
+from s2s.images import Stated, open_image
+from usim.errors import ConfigError, DataError
+from usim.io.dataset import open_frames
+
+#: Endings of files that usim wrote, and of pictures.
+DATASETS, PICTURES = (".h5", ".hdf5"), (".png", ".npy")
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The images of files and folders as a source of samples, one image a scene.
+
+    items: (path, frame in it).  needs: keys of a sample; `x` exists in data of usim only.  stated: what is known of
+    the pictures' numbers.  seed: of the order.
+    """
+
+    items: tuple[tuple[str, int], ...]
+    needs: tuple[str, ...]
+    stated: Stated
+    seed: int
+
+    @classmethod
+    def of(
+        cls, paths: Iterable[str | os.PathLike[str]], needs: tuple[str, ...], stated: Stated, seed: int
+    ) -> Recordings:
+        """Find and check the images.
+
+        Raises ConfigError when they can't give what is needed, DataError for one that can't be read.
+        """
+        if "y2" in needs:
+            raise ConfigError("--data: files hold no independent looks at one scene (y2); use --sim, or another method")
+        items = [item for path in paths for item in _items(Path(path), stated)]
+        pictures = [path for path, _ in items if Path(path).suffix.lower() in PICTURES]
+        if "x" in needs and pictures:
+            raise ConfigError(
+                f"--data: {pictures[0]} has no truth to learn from (x); use data of usim or --sim, or another method"
+            )
+        return cls(tuple(items), needs, stated, seed)
+
+    def open(self) -> Callable[[int], list[Sample]]:
+        """Return the function that reads the samples of a scene; scenes go on for ever, epoch after epoch."""
+        opened: dict[str, Callable[[int], Sample]] = {}
+
+        def samples(index: int) -> list[Sample]:
+            epoch, place = divmod(index, len(self.items))
+            order = np.random.Generator(np.random.Philox(np.random.SeedSequence(self.seed, spawn_key=(epoch,))))
+            path, frame = self.items[order.permutation(len(self.items))[place]]
+            if path not in opened:
+                opened[path] = self._reader(path)
+            return [opened[path](frame)]
+
+        return samples
+
+    def _reader(self, path: str) -> Callable[[int], Sample]:
+        if "x" not in self.needs:
+            image = open_image(path, self.stated)
+            return lambda index: {"y": np.asarray(image.domain.to_db(image.frames[index]), dtype=np.float32)}
+        frames = open_frames(path)
+
+        def sample(index: int) -> Sample:
+            frame = frames[index]
+            black = -float(frame.params["scene"]["image"]["dynamic_range"])
+            return {
+                "y": np.maximum(frame.bmode, np.float32(black)),
+                "x": np.clip(frame.truth.bmode, black - BELOW_BLACK_DB, 0.0),
+            }
+
+        return sample
+
+
+def _items(path: Path, stated: Stated) -> Sequence[tuple[str, int]]:
+    if path.is_dir() and not any(path.glob("*.h5")):
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        if not files:
+            raise DataError(f"{path}: no images in this folder; {', '.join(DATASETS + PICTURES)} can be read")
+        return [item for file in files for item in _items(file, stated)]
+    return [(str(path), index) for index in range(len(open_image(path, stated).frames))]
