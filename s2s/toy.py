@@ -40,7 +40,8 @@ def toy_scene(generator: np.random.Generator, shape: tuple[int, int] = (128, 128
         u, v = down * np.cos(angle) + right * np.sin(angle), right * np.cos(angle) - down * np.sin(angle)
         scene[(u / semi_y) ** 2 + (v / semi_x) ** 2 <= 1.0] = level
     cycles_y, cycles_x = generator.uniform(0.5, 2.0), generator.uniform(-1.0, 1.0)
-    return scene + 3.0 * np.sin(2.0 * np.pi * (y / height * cycles_y + x / width * cycles_x))
+    scene += 3.0 * np.sin(2.0 * np.pi * (y / height * cycles_y + x / width * cycles_x))
+    return scene
 
 
 def toy_looks(
@@ -77,5 +78,5 @@ def _blur(image: Image, power: int, iid: bool) -> Image:
 
 
 def _decibel(intensity: Image, clip: bool) -> Image:
-    decibel = 10.0 * np.log10(np.maximum(intensity, 10.0 ** (LOWEST_DB / 10.0))) - HEADROOM_DB
-    return np.clip(decibel, -RANGE_DB, 0.0) if clip else decibel
+    decibel: Image = 10.0 * np.log10(np.maximum(intensity, 10.0 ** (LOWEST_DB / 10.0))) - HEADROOM_DB
+    return decibel.clip(-RANGE_DB, 0.0) if clip else decibel

@@ -31,7 +31,8 @@ class IntensityFilter(Filter):
     def filter(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
         """Amplitude in, amplitude out."""
         mean = self.mean_intensity(np.maximum(image**2, LOWEST))
-        return np.sqrt(mean) * 10.0 ** (-LOG_BIAS_DB / 20.0)
+        amplitude: NDArray[np.float64] = np.sqrt(mean) * 10.0 ** (-LOG_BIAS_DB / 20.0)
+        return amplitude
 
 
 def local_statistics(intensity: NDArray[np.float64], window: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

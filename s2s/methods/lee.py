@@ -45,13 +45,13 @@ class Lee(IntensityFilter):
     def __init__(self, *, window: int = 11, looks: float | str = "auto") -> None:
         super().__init__()
         self.window = odd("window", window, 3, 101)
-        self.looks = "auto" if looks == "auto" else number("looks", looks, 0.1, 1000.0, "or auto")
-        self.halo = None if self.looks == "auto" else self.window // 2
+        self.speckle = None if looks == "auto" else 1.0 / number("looks", looks, 0.1, 1000.0, "or auto")
+        self.halo = None if self.speckle is None else self.window // 2
 
     def mean_intensity(self, intensity: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pull every pixel towards its local mean."""
         mean, variation = local_statistics(intensity, self.window)
-        speckle = _speckle_variation(variation) if self.looks == "auto" else 1.0 / self.looks
+        speckle = _speckle_variation(variation) if self.speckle is None else self.speckle
         return mean + self.weight(variation, speckle) * (intensity - mean)
 
     def weight(self, variation: NDArray[np.float64], speckle: float) -> NDArray[np.float64]:

@@ -50,4 +50,7 @@ class Nlm(Filter):
 
     def filter(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
         """The mean over similar patches."""
-        return denoise_nl_means(image, self.patch, self.distance, self.h * SPECKLE, fast_mode=True)
+        clean: NDArray[np.float64] = denoise_nl_means(
+            image, self.patch, self.distance, self.h * SPECKLE, fast_mode=True
+        )
+        return clean

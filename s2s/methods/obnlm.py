@@ -60,9 +60,12 @@ class Obnlm(Filter):
     def filter(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum over the shifts of the search, each for all blocks at once; the weights are summed first."""
         grey = np.maximum(image, 0.0) + self.offset
-        total = sum(weight for weight, _ in self.weights(grey))
-        clean = sum(self._mean(weight / total) * shifted for weight, shifted in self.weights(grey))
-        return clean - self.offset
+        total, clean = np.zeros_like(grey), np.full_like(grey, -self.offset)
+        for weight, _ in self.weights(grey):
+            total += weight
+        for weight, shifted in self.weights(grey):
+            clean += self._mean(weight / total) * shifted
+        return clean
 
     def weights(self, grey: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """For every shift of the search: the weight of the block at each pixel, and the shifted image."""
