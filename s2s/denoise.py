@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from s2s.domain import RANGE_DB, Domain, Kind, from_scale, to_scale
-from s2s.images.image import Stated, find_domain, survey
+from s2s.images.image import Stated, find_domain, shown_db, survey
 from s2s.methods import METHODS, make, method_class
 from s2s.methods.base import Method
 from usim.errors import ConfigError, DataError, ResourceError, UsimError
@@ -71,8 +71,7 @@ class Denoiser:
 
     def denoise_frame(self, frame: NDArray[Any], domain: Domain) -> NDArray[np.float64]:
         """Return one checked image (H, W) without speckle, on its own scale."""
-        decibel = np.maximum(domain.to_db(frame.astype(np.float64)), -domain.dynamic_range)
-        values = torch.from_numpy(to_scale(decibel, self.method.domain)).to(self.device, torch.float32)
+        values = torch.from_numpy(to_scale(shown_db(frame, domain), self.method.domain)).to(self.device, torch.float32)
         try:
             clean = self._whole_or_tiled(values[None, None])[0, 0].double().cpu().numpy()
         except (MemoryError, RuntimeError) as error:
@@ -126,9 +125,9 @@ def load(spec: str | os.PathLike[str], *, device: str = "cpu") -> Denoiser:
     path, text = Path(spec), os.fspath(spec)
     name = text.partition(":")[0]
     best = path / _BEST
-    if path.is_file() or best.is_file():
+    if text and (path.is_file() or best.is_file()):
         return _from_checkpoint(best if path.is_dir() else path, device)
-    if path.is_dir() and name not in METHODS:
+    if text and path.is_dir() and name not in METHODS:
         raise DataError(f"{path}: no {_BEST} in this folder; name one that s2s train wrote, or a checkpoint")
     if isinstance(spec, os.PathLike) or os.sep in name or path.suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
         raise DataError(f"{path}: no such checkpoint; name one that s2s train wrote, or a filter (see s2s methods)")

@@ -89,6 +89,12 @@ def find_domain(dtype: np.dtype[Any], low: float, high: float, stated: Stated, w
     return domain, f"{where}: taken as {describe(domain)}; state it with --domain, --dynamic-range, --white"
 
 
+def shown_db(frame: NDArray[Any], domain: Domain) -> NDArray[np.float64]:
+    """Return an image (H, W) in dB as a screen shows it: 0 dB is white, and nothing is darker than black."""
+    decibel: NDArray[np.float64] = np.maximum(domain.to_db(frame.astype(np.float64)), -domain.dynamic_range)
+    return decibel
+
+
 def quantise(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return the values in a type of numbers, whole ones rounded to the nearest and clipped to its range."""
     if dtype.kind == "f":

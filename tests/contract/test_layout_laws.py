@@ -17,7 +17,7 @@ FLOORS = (
     ("s2s.cli", "s2s.__main__"),
     ("s2s.evaluate", "s2s.report", "s2s.run", "s2s.files", "s2s.listing"),
     ("s2s.denoise", "s2s.train"),
-    ("s2s.data", "s2s.checkpoint", "s2s.images", "s2s.metrics"),
+    ("s2s.data", "s2s.recordings", "s2s.checkpoint", "s2s.images", "s2s.metrics"),
     ("s2s.methods",),
     ("s2s.nets",),
     ("s2s.domain", "s2s.toy"),
@@ -45,9 +45,18 @@ FLOORS = (
 )
 HEAVY = {"numpy", "h5py", "rich", "pydantic", "yaml", "numba", "scipy", "torch", "matplotlib"}
 FILES_BELONG_TO = {"usim.cli", "usim.generate", "usim.sizing", "usim.view", "usim.info", "usim.streams", "usim"}
-FILES_BELONG_TO |= {"s2s.evaluate", "s2s.report", "s2s.run", "s2s.files", "s2s.data", "s2s.checkpoint", "s2s.images"}
+FILES_BELONG_TO |= {
+    "s2s.evaluate",
+    "s2s.report",
+    "s2s.run",
+    "s2s.files",
+    "s2s.data",
+    "s2s.recordings",
+    "s2s.checkpoint",
+    "s2s.images",
+}
 MATPLOTLIB_BELONGS_TO = {"usim.view", "s2s.report"}
-TORCH_BELONGS_TO = {"s2s.nets", "s2s.methods", "s2s.train", "s2s.data", "s2s.checkpoint", "s2s.denoise"}
+TORCH_BELONGS_TO = {"s2s.nets", "s2s.methods", "s2s.train", "s2s.data", "s2s.run", "s2s.checkpoint", "s2s.denoise"}
 CHEAP = ["__init__.py", "__main__.py", "cli.py"]
 FILE_LINES, FUNCTION_LINES = 400, 60
 
