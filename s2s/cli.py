@@ -178,11 +178,11 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
     judge.refuse_target(json, ".json")
     denoisers = judge.load_denoisers(method, device)
     if data is not None:
-        chosen = judge.stored_frames(data, frames)
-        count, source = len(chosen), f"{len(chosen)} of {data}"
+        stored = judge.stored_frames(data, frames)
+        chosen, count, source = iter(stored), len(stored), f"{len(stored)} of {data}"
     else:
-        count, seed = frames or judge.DEFAULT_FRAMES, judge.DEFAULT_SEED if seed is None else seed
-        chosen, source = judge.simulated_frames(sim, seed, count), f"{count} of phantom {sim}, seed {seed}"
+        count, first = frames or judge.DEFAULT_FRAMES, judge.DEFAULT_SEED if seed is None else seed
+        chosen, source = judge.simulated_frames(str(sim), first, count), f"{count} of phantom {sim}, seed {first}"
     with _bar(context, count) as done:
         about = judge.origin(source, denoisers, _command(context))
         result = judge.evaluate(judge.functions(denoisers), chosen, progress=done, about=about)

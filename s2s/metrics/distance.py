@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -9,7 +11,7 @@ from scipy import ndimage
 Array = NDArray[np.float64]
 
 
-def signed_distance(mask: NDArray[np.bool_], pixel: tuple[float, float]) -> tuple[Array, NDArray[np.intp]]:
+def signed_distance(mask: NDArray[np.bool_], pixel: tuple[float, float]) -> tuple[Array, NDArray[np.integer[Any]]]:
     """Distance (H, W) of pixel centres to the mask's border, positive inside; unit as `pixel`, the pixel's (z, x) size.
 
     The border runs half a pixel from the last centres on either side: good to about a third of a pixel on slanted
@@ -17,10 +19,10 @@ def signed_distance(mask: NDArray[np.bool_], pixel: tuple[float, float]) -> tupl
     """
     inward, to_outside = _half(mask, pixel)
     outward, to_inside = _half(~mask, pixel)
-    return np.where(mask, inward, -outward), np.where(mask, to_outside, to_inside).astype(np.intp)
+    return np.where(mask, inward, -outward), np.where(mask, to_outside, to_inside)
 
 
-def _half(mask: NDArray[np.bool_], pixel: tuple[float, float]) -> tuple[Array, NDArray[np.intp]]:
+def _half(mask: NDArray[np.bool_], pixel: tuple[float, float]) -> tuple[Array, NDArray[np.integer[Any]]]:
     """Distance of the mask's pixels to its border, 0 elsewhere, and the nearest pixel outside."""
     centre, nearest = ndimage.distance_transform_edt(mask, sampling=pixel, return_indices=True)
     down, right = ((n - own) * size for n, own, size in zip(nearest, np.indices(mask.shape), pixel, strict=True))
