@@ -14,7 +14,8 @@ speckle (V = 1) shrinks the kernel to a pixel or two and next to nothing is remo
 
 **Toy scene** 29.8 dB with a window of 15 and D = 0.3, 23.9 dB with a window of 7 and D = 2; noisy 20.6 dB.
 
-**Fails** at the dark side of edges, where V is large and the speckle stays, and on images of one look with large D.
+**Fails** around bright points and at the dark side of edges, where V is large and the speckle stays; as all means of
+intensity it lets bright regions grow by a pixel or two.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ number stays what it is. The preset `paper` is the paper's law and step, with a 
 
 **Toy scene** 30.0 dB, 29.1 dB with `q0=decay`, 28.9 dB with the preset `paper`; noisy 20.6 dB.
 
-**Fails** in deep shadows and at single bright grains, which look like edges and stay as islands; and an image that
-is mostly texture teaches `auto` that texture is speckle. On images compressed by an unknown curve the physics of q₀
-is lost.
+**Fails** in deep shadows and at single bright grains, which look like edges and stay as islands. The brake of a flux is
+the c of the lower or right one of its two pixels, as in the paper, so that points come out lopsided. An image that is
+mostly texture teaches `auto` that texture is speckle.
 """
 
 from __future__ import annotations
