@@ -29,6 +29,8 @@ _PANEL, _MOST_COLUMNS, _DPI = 3.3, 4, 110
 #: Side of the detail as a part of the image's.
 _DETAIL = 1 / 3
 
+_BOLD = "bold: the best PSNR; a strong blur can win SSIM, ENL and Hom, and no column says all"
+
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; margin: 0 auto; max-width: 1500px;
@@ -70,7 +72,7 @@ def page(evaluation: Evaluation, title: str) -> str:
         "<h2>Scores</h2>",
         _scores(evaluation),
         _regions(evaluation),
-        "".join(f'<p class="notes">{html.escape(line)}</p>' for line in notes(evaluation)),
+        "".join(f'<p class="notes">{html.escape(line)}</p>' for line in [*notes(evaluation), _BOLD]),
         "<h2>Frame by frame</h2>",
         _image(draw_scores(evaluation), "PSNR after the tone fit of every frame", grey=False),
         "<h2>Pictures</h2>" if evaluation.pictures else "",
@@ -100,7 +102,7 @@ def _definitions(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _scores(evaluation: Evaluation) -> str:
-    """The table; the best of what is judged pixel by pixel against the truth is set bold."""
+    """The table; the best PSNR is set bold, and nothing that a blur can win."""
     best = {
         column.metric: max((column.mean(evaluation, method) for method in evaluation.methods), key=_value)
         for column in COLUMNS
