@@ -212,6 +212,23 @@ def test_frost_is_its_formula_and_without_damping_the_mean():
     assert plain == pytest.approx(ndimage.uniform_filter(intensity, 7, mode="reflect"))
 
 
+def test_diffusion_is_its_definition():
+    """Pixel by pixel, as the formula says; a flux is braked by the lower or right one of its two pixels."""
+    image, q0 = np.random.default_rng(3).gamma(2.0, size=(7, 7)) + 0.1, 0.6
+
+    def differences(i, j):
+        return np.array([image[i + 1, j], image[i - 1, j], image[i, j + 1], image[i, j - 1]]) - image[i, j]
+
+    def brake(i, j):
+        gradient, laplacian = np.sum(differences(i, j) ** 2) / image[i, j] ** 2, differences(i, j).sum() / image[i, j]
+        q = np.sqrt((gradient / 2 - (laplacian / 4) ** 2) / (1 + laplacian / 4) ** 2)
+        return np.clip(1 / (1 + (q**2 - q0**2) / (q0**2 * (1 + q0**2))), 0, 1)
+
+    brakes = np.array([brake(4, 3), brake(3, 3), brake(3, 4), brake(3, 3)])
+    expected = image[3, 3] + 0.3 / 4 * np.sum(brakes * differences(3, 3))
+    assert diffuse(image, q0**2, 0.3)[3, 3] == pytest.approx(expected)
+
+
 def test_diffusion_keeps_the_mean_and_makes_no_new_extremes():
     intensity = np.random.default_rng(2).gamma(1.0, size=(40, 33)) + 1e-9
     for step in (0.05, 1.0):
