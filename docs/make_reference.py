@@ -15,12 +15,21 @@ from typing import Any
 
 import click
 
+import s2s
+import s2s.cli
+import s2s.denoise
+import s2s.methods
 import usim
-from usim.cli import cli
+import usim.cli
 from usim.io.layout import DATASETS
 
 DOCS = Path(__file__).parent
 FUNCTIONS = ("load_phantom", "simulate", "stream", "open")
+S2S_FUNCTIONS = {
+    "s2s.load": s2s.load,
+    "s2s.denoise.Denoiser.denoise": s2s.denoise.Denoiser.denoise,
+    "s2s.methods.make": s2s.methods.make,
+}
 CLASSES = ("Frame", "Truth", "Axes", "Probe", "Medium", "Scatterers")
 
 
@@ -31,12 +40,13 @@ def fill(page: str, name: str, content: str) -> str:
 
 
 def help_texts() -> str:
-    """Return the help of `usim` and of each of its commands."""
+    """Return the help of `usim` and `s2s`, and of each of their commands."""
     parts = []
-    commands = {"usim": cli, **{f"usim {name}": command for name, command in sorted(cli.commands.items())}}
-    for name, command in commands.items():
-        context = click.Context(command, info_name=name, terminal_width=80, max_content_width=80)
-        parts.append(f"### `{name}`\n\n```text\n{command.get_help(context)}\n```\n")
+    for program, group in (("usim", usim.cli.cli), ("s2s", s2s.cli.cli)):
+        commands = {program: group, **{f"{program} {name}": group.commands[name] for name in sorted(group.commands)}}
+        for name, command in commands.items():
+            context = click.Context(command, info_name=name, terminal_width=80, max_content_width=80)
+            parts.append(f"### `{name}`\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
 
@@ -53,6 +63,9 @@ def python_names() -> str:
         f"- `{error.__name__}` (exit code {error.exit_code}): {inspect.getdoc(error)}"
         for error in (usim.errors.UsimError, usim.errors.ConfigError, usim.errors.DataError, usim.errors.ResourceError)
     ) + "\n")  # fmt: skip
+    for name, function in S2S_FUNCTIONS.items():
+        parts.append(f"### `{name}`\n\n```python\n{name}{_signature(function)}\n```\n\n{_doc(function)}\n")
+    parts.append(f"### `s2s.Domain`\n\n{_doc(s2s.Domain)}")
     return "\n".join(parts)
 
 
@@ -68,6 +81,7 @@ def dataset_table() -> str:
 
 def _signature(function: Any) -> str:
     text = str(inspect.signature(function)).replace("usim.phantom.load.", "").replace("usim.frame.", "")
+    text = text.replace("(self, ", "(")
     return text.replace("'", "")
 
 

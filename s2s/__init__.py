@@ -30,7 +30,11 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 's2s' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")
-    value = getattr(importlib.import_module(module), attribute)
+    try:
+        value = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        error.add_note("s2s needs more than usim alone: pip install 'usim-s2s[s2s]'")
+        raise
     globals()[name] = value
     return value
 

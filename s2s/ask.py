@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from s2s.denoise import _refuse_device as refuse_device
-from s2s.denoise import _value as value_of
+from s2s.denoise import refuse_device, value_of
 from s2s.run import Request
 from usim.errors import ConfigError
 

@@ -121,7 +121,7 @@ def load(spec: str | os.PathLike[str], *, device: str = "cpu") -> Denoiser:
     >>> load("gaussian:sigma=2").name
     'gaussian'
     """
-    _refuse_device(device)
+    refuse_device(device)
     path, text = Path(spec), os.fspath(spec)
     name = text.partition(":")[0]
     best = path / _BEST
@@ -156,10 +156,11 @@ def _settings(spec: str) -> dict[str, Any]:
     for key, sign, value in pairs:
         if not sign or not key.strip() or not value.strip():
             raise ConfigError(f"{spec}: {(key + sign + value)!r} is no setting; write NAME:KEY=VALUE,KEY=VALUE")
-    return {key.strip(): _value(value.strip()) for key, _, value in pairs}
+    return {key.strip(): value_of(value.strip()) for key, _, value in pairs}
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """Return a setting as written on a command line: true, false, none, a number, or the text itself."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -171,7 +172,8 @@ def _value(text: str) -> Any:
     return text
 
 
-def _refuse_device(device: str) -> None:
+def refuse_device(device: str) -> None:
+    """Raise ConfigError when torch can't compute there."""
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

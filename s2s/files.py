@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from s2s.denoise import Denoiser
-from s2s.images import Image, Stated, open_image
+from s2s.images import READERS, Image, Stated, open_image
 from usim.errors import ConfigError, ResourceError
 
 #: Opened images are kept from the check to their turn while they fit this many bytes; later ones are opened again.
@@ -74,7 +74,7 @@ def targets(inputs: Sequence[Path], output: str | None, *, force: bool = False) 
         suffix = ".h5" if source.is_dir() else source.suffix
         if output is not None and not into:
             place = Path(output)
-            if place.suffix.lower() != suffix.lower():
+            if place.suffix.lower() != suffix.lower() and suffix.lower() in READERS:
                 raise ConfigError(f"{place}: the output has the format of its input; name it {place.stem}{suffix}")
         else:
             stem = source.resolve().name if source.is_dir() else source.stem
@@ -101,7 +101,7 @@ def _denoise(
             check()
             yield denoiser.denoise_frame(frame, image.domain)
             pixels += frame.size
-            if time.perf_counter() - last > _LINE_EVERY_S:
+            if time.perf_counter() - last > _LINE_EVERY_S and index + 1 < len(image.frames):
                 last = time.perf_counter()
                 tell(f"{source}: {index + 1}/{len(image.frames)} frames")
 

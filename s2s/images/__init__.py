@@ -15,7 +15,7 @@ from pathlib import Path
 from s2s.images.image import Image, Stated
 from usim.errors import DataError
 
-__all__ = ["Image", "Stated", "open_image"]
+__all__ = ["READERS", "Image", "Stated", "open_image"]
 
 #: How files end, and the function that opens them.
 READERS = {

@@ -101,7 +101,8 @@ def quantise(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         return values.astype(dtype)
     limits = np.iinfo(dtype)
     # The largest int64 is no float64: clip in floats and cast what lies inside.
-    return np.clip(np.rint(values), limits.min, np.nextafter(float(limits.max) + 1, 0)).astype(dtype)
+    inside: NDArray[Any] = np.clip(np.rint(values), limits.min, np.nextafter(float(limits.max) + 1, 0))
+    return inside.astype(dtype)
 
 
 def describe(domain: Domain) -> str:

@@ -15,8 +15,8 @@ SOURCES = [path for package in ("usim", "s2s") for path in sorted((ROOT / packag
 #: Floors of the house, top first: s2s stands on usim. A module may import from its own floor or below.
 FLOORS = (
     ("s2s.cli", "s2s.__main__"),
-    ("s2s.evaluate", "s2s.report", "s2s.run", "s2s.files", "s2s.listing"),
-    ("s2s.denoise", "s2s.train"),
+    ("s2s.ask", "s2s.evaluate", "s2s.report", "s2s.run", "s2s.files", "s2s.listing"),
+    ("s2s.denoise", "s2s.train", "s2s.held_out"),
     ("s2s.data", "s2s.recordings", "s2s.checkpoint", "s2s.images", "s2s.metrics"),
     ("s2s.methods",),
     ("s2s.nets",),
@@ -56,7 +56,17 @@ FILES_BELONG_TO |= {
     "s2s.images",
 }
 MATPLOTLIB_BELONGS_TO = {"usim.view", "s2s.report"}
-TORCH_BELONGS_TO = {"s2s.nets", "s2s.methods", "s2s.train", "s2s.data", "s2s.run", "s2s.checkpoint", "s2s.denoise"}
+TORCH_BELONGS_TO = {
+    "s2s.nets",
+    "s2s.methods",
+    "s2s.train",
+    "s2s.data",
+    "s2s.held_out",
+    "s2s.run",
+    "s2s.ask",
+    "s2s.checkpoint",
+    "s2s.denoise",
+}
 CHEAP = ["__init__.py", "__main__.py", "cli.py"]
 FILE_LINES, FUNCTION_LINES = 400, 60
 

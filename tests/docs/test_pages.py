@@ -1,6 +1,7 @@
 """The pages hold what is true: snippets load, links lead somewhere, generated parts are fresh, commands exist."""
 
 import importlib.util
+import itertools
 import re
 import shlex
 import sys
@@ -11,8 +12,9 @@ import click
 import pytest
 import yaml
 
+import s2s.cli
 import usim
-from usim.cli import cli
+import usim.cli
 from usim.phantom.draw import draw
 from usim.phantom.load import load_phantom
 
@@ -88,26 +90,30 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
 
 
+GROUPS = {"usim": usim.cli.cli, "s2s": s2s.cli.cli}
+
+
 def commands():
-    """Every `usim ...` line of the pages."""
+    """Every `usim ...` and `s2s ...` line of the pages."""
     for page in PAGES:
         for block in blocks(page, "sh"):
             for line in block.splitlines():
                 for part in line.split("&&"):
                     words = shlex.split(part, comments=True)
-                    if words and words[0].rpartition("/")[2] == "usim":
-                        yield page.name, words[1:]
+                    program = words[0].rpartition("/")[2] if words else ""
+                    if program in GROUPS:
+                        yield page.name, program, list(itertools.dropwhile(lambda word: word[0] == "-", words[1:]))
 
 
 def test_commands_on_the_pages_parse():
     found = list(commands())
     assert len(found) > 12
-    for page, words in found:
-        command = cli.commands[words[0]]
+    for page, program, words in found:
+        command = GROUPS[program].commands[words[0]]
         try:
             command.make_context(words[0], words[1:])
         except click.ClickException as error:
-            pytest.fail(f"{page}: usim {' '.join(words)}: {error.format_message()}")
+            pytest.fail(f"{page}: {program} {' '.join(words)}: {error.format_message()}")
 
 
 def test_make_targets_on_the_pages_exist():

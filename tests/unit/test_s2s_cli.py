@@ -171,6 +171,7 @@ def test_a_setting_reaches_the_filter(capsys, folder):
         (["denoise", "a.png", "-m", "gone.pt"], 3, "gone.pt: no such checkpoint"),
         (["denoise", "a.png", "-m", "b.png"], 3, "not an s2s checkpoint"),
         (["denoise", "gone.png", "-m", "lee"], 3, "gone.png: cannot read"),
+        (["denoise", "gone.gif", "-m", "lee", "-o", "x.png"], 3, "gone.gif: cannot read"),
         (["denoise", "a.png", "-m", "lee", "--domain", "rf"], 2, "rf"),
         (["denoise", "a.png", "-m", "lee", "--domain", "db"], 3, "no decibels"),
         (["denoise", "a.png", "-m", "lee", "--dynamic-range", "0"], 2, "allowed are 10 to 150 dB"),
