@@ -341,10 +341,8 @@ def region_names(evaluation: Evaluation) -> list[str]:
 
 def notes(evaluation: Evaluation) -> list[str]:
     """What a reader of the table must know: what is in the cells, and what could not be measured."""
-    lines = [
-        f"mean and ±standard deviation over {evaluation.frames} frames; fit: after the best tone curve",
-        "* any blur raises Hom, and it knows no truth",
-    ]
+    over = f"mean and ±standard deviation over {evaluation.frames} frames" if evaluation.frames > 1 else "one frame"
+    lines = [f"{over}; fit: after the best tone curve", "* any blur raises Hom, and it knows no truth"]
     for title, metric, skipped in (("gCNR", "gcnr", "gcnr_skipped"), ("edge", "edge_mm", "edge_skipped")):
         counts = {evaluation.statistics(method, metric).count for method in evaluation.methods}
         left_out = [evaluation.values(method, skipped).sum() for method in evaluation.methods]
@@ -364,7 +362,8 @@ def table(evaluation: Evaluation) -> str:
     for method in evaluation.methods:
         milliseconds = number(1e3 * evaluation.seconds(method), 1)
         rows.append([method, *(column.mean(evaluation, method) for column in COLUMNS), milliseconds])
-        rows.append(["", *(column.spread(evaluation, method) for column in COLUMNS), ""])
+        spreads = [column.spread(evaluation, method) for column in COLUMNS]
+        rows += [["", *spreads, ""]] if any(spreads) else []
     parts = [_aligned(rows)]
     names = region_names(evaluation)
     if len(names) > 1:

@@ -73,8 +73,7 @@ def page(evaluation: Evaluation, title: str) -> str:
         _scores(evaluation),
         _regions(evaluation),
         "".join(f'<p class="notes">{html.escape(line)}</p>' for line in [*notes(evaluation), _BOLD]),
-        "<h2>Frame by frame</h2>",
-        _image(draw_scores(evaluation), "PSNR after the tone fit of every frame", grey=False),
+        _frame_by_frame(evaluation),
         "<h2>Pictures</h2>" if evaluation.pictures else "",
         *(_pictures(picture) for picture in evaluation.pictures),
         "<h2>What the numbers are</h2>",
@@ -145,6 +144,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     top = "".join(f"<th>{cell}</th>" for cell in head)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>\n" for row in rows)
     return f'<div class="wide"><table><tr>{top}</tr>\n{body}</table></div>'
+
+
+def _frame_by_frame(evaluation: Evaluation) -> str:
+    if evaluation.frames < 2:
+        return ""
+    plot = _image(draw_scores(evaluation), "PSNR after the tone fit of every frame", grey=False)
+    return f"<h2>Frame by frame</h2>{plot}"
 
 
 def _pictures(picture: Picture) -> str:

@@ -183,7 +183,11 @@ def test_the_page_is_self_contained(evaluation, tmp_path):
 
 
 def test_a_page_without_pictures(evaluation):
-    assert "<h2>Pictures" not in page(replace(evaluation, pictures=()), "none")
+    text = page(replace(evaluation, pictures=()), "none")
+    assert "<h2>Pictures" not in text
+    assert "<h2>Frame by frame" in text
+    one = replace(evaluation, pictures=(), rows=evaluation.rows[: len(evaluation.methods)])
+    assert "<img" not in page(one, "one frame")
 
 
 def test_pictures_share_scale_and_millimetres(evaluation):
@@ -299,7 +303,8 @@ def test_the_command_reads_data(tmp_path, phantom, capsys):
     generate(usim.load_phantom(phantom), folder, frames=2, workers=1)
     assert main(["-q", "evaluate", "--data", str(folder), "-m", "median", "--frames", "1"]) == 0
     shown = capsys.readouterr()
-    assert "over 1 frames" in shown.out
+    assert "one frame; fit" in shown.out
+    assert "±" not in shown.out
     assert shown.err == ""
 
 
