@@ -13,7 +13,7 @@ def enl(image_db: ArrayLike, truth_db: ArrayLike, mask: NDArray[np.bool_]) -> fl
 
         I = 10^((image - truth) / 10),   ENL = mean(I)^2 / var(I)
 
-    Oliver and Quegan, Understanding SAR Images, 2004, section 4.3. 1 for fully developed speckle, L for the mean of L
+    Oliver and Quegan, Understanding SAR Images, 2004. 1 for fully developed speckle, L for the mean of L
     independent looks; less than 1 with few scatterers per cell. Dividing by the truth keeps true changes of
     brightness out of the variance; a constant offset cancels. inf where nothing varies, nan for an empty mask.
 
