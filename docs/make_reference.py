@@ -30,6 +30,7 @@ S2S_FUNCTIONS = {
     "s2s.denoise.Denoiser.denoise": s2s.denoise.Denoiser.denoise,
     "s2s.methods.make": s2s.methods.make,
 }
+S2S_CLASSES = {"s2s.denoise.Denoiser": s2s.denoise.Denoiser, "s2s.Domain": s2s.Domain}
 CLASSES = ("Frame", "Truth", "Axes", "Probe", "Medium", "Scatterers")
 
 
@@ -65,7 +66,8 @@ def python_names() -> str:
     ) + "\n")  # fmt: skip
     for name, function in S2S_FUNCTIONS.items():
         parts.append(f"### `{name}`\n\n```python\n{name}{_signature(function)}\n```\n\n{_doc(function)}\n")
-    parts.append(f"### `s2s.Domain`\n\n{_doc(s2s.Domain)}")
+    for name, kind in S2S_CLASSES.items():
+        parts.append(f"### `{name}`\n\n{_doc(kind)}")
     return "\n".join(parts)
 
 

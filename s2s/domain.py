@@ -31,8 +31,9 @@ class Domain:
     """What the numbers of an image mean.
 
     kind: "db", decibels; "log", grey levels that are linear in dB, from 0 (`dynamic_range` dB below white) to `white`;
-    "envelope", linear amplitude.  dynamic_range: dB between black and white of "log".  white: the value that is 0 dB,
-    such as 255 of an 8-bit image, or the largest value of an envelope; 0 dB itself for "db".
+    "envelope", linear amplitude.  dynamic_range: dB between black and white; a denoiser takes what is darker as
+    black.  white: the value that is 0 dB, such as 255 of an 8-bit image, or the largest value of an envelope; 0 dB
+    itself for "db".
 
     Raises ConfigError for an unknown kind, or a range or white that is not positive.
 
