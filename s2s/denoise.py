@@ -71,9 +71,9 @@ class Denoiser:
 
     def denoise_frame(self, frame: NDArray[Any], domain: Domain) -> NDArray[np.float64]:
         """Return one checked image (H, W) without speckle, on its own scale."""
-        values = torch.from_numpy(to_scale(shown_db(frame, domain), self.method.domain)).to(self.device, torch.float32)
+        values = torch.from_numpy(to_scale(shown_db(frame, domain), self.method.domain)).float().to(self.device)
         try:
-            clean = self._whole_or_tiled(values[None, None])[0, 0].double().cpu().numpy()
+            clean = self._whole_or_tiled(values[None, None])[0, 0].cpu().double().numpy()
         except (MemoryError, RuntimeError) as error:
             refusal = _refusal(error, frame.shape, self.name)
             if refusal is None:
