@@ -46,7 +46,11 @@ def help_texts() -> str:
     for program, group in (("usim", usim.cli.cli), ("s2s", s2s.cli.cli)):
         commands = {program: group, **{f"{program} {name}": group.commands[name] for name in sorted(group.commands)}}
         for name, command in commands.items():
-            context = click.Context(command, info_name=name, terminal_width=80, max_content_width=80)
+            # A command keeps the names of its help option from its first context: all contexts must agree.
+            names = group.context_settings["help_option_names"]
+            context = click.Context(
+                command, info_name=name, terminal_width=80, max_content_width=80, help_option_names=names
+            )
             parts.append(f"### `{name}`\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
