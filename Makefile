@@ -1,4 +1,4 @@
-# make demo   install into .venv and make the first images, with their truths, in demo/
+# make demo   install into .venv, make images with their truths, train two denoisers on them and judge them, in demo/
 # make test   install with the development tools and run the checks (ruff, mypy, the short form of every test)
 # make slow   the long forms of the statistical and fault tests
 # make lint   ruff and mypy alone
@@ -48,35 +48,57 @@ dev: venv
 	@$(MAKE) --no-print-directory --silent $(VENV)/.dev
 
 $(VENV)/.core: pyproject.toml constraints.txt
-	@echo "installing usim (a minute or two on the first run)"
-	$(PIP) install -c constraints.txt -e .
+	@echo "installing usim and s2s (two or three minutes on the first run)"
+	$(PIP) install -c constraints.txt -e ".[s2s]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt
-	@echo "installing usim and its development tools (two or three minutes on the first run)"
+	@echo "installing usim, s2s and the development tools (three or four minutes on the first run)"
 	$(PIP) install -c constraints.txt -e ".[dev]"
 	@touch $(VENV)/.core $@
 
+# What the demo judges: the two that it trained, and every filter.
+JUDGED := -m demo/speckle2self -m demo/noise2noise -m gaussian -m median -m lee -m kuan -m frost -m srad -m nlm -m obnlm
+
 # Only files that an earlier demo made are removed; anything else that lies there stays.
-demo: core
-	@mkdir -p demo
-	@for name in cyst training; do \
+define FORGET_DEMO
+	for name in cyst training unseen; do \
 		rm -f demo/$$name.png demo/$$name/manifest.json demo/$$name/run.json demo/$$name/shard-*.h5; \
 		rmdir demo/$$name 2>/dev/null || true; \
-	done
-	@echo; echo "1 of 4: one image of cysts and wires (the first run compiles the kernels)"
+	done; \
+	for name in speckle2self noise2noise; do \
+		rm -f demo/unseen.$$name.h5 demo/$$name/best.pt demo/$$name/last.pt demo/$$name/metrics.jsonl; \
+		rmdir demo/$$name 2>/dev/null || true; \
+	done; \
+	rm -f demo/report.html demo/report.json
+endef
+
+demo: core
+	@mkdir -p demo
+	@$(FORGET_DEMO)
+	@echo; echo "1 of 8: one image of cysts and wires (the first run compiles the kernels)"
 	$(BIN)/usim generate phantoms/cyst.yaml -o demo/cyst
-	@echo; echo "2 of 4: a training set, every frame drawn anew"
-	$(BIN)/usim generate phantoms/training.yaml -o demo/training
-	@echo; echo "3 of 4: the image beside its truths"
 	$(BIN)/usim view demo/cyst -o demo/cyst.png
-	@echo; echo "4 of 4: four frames of the training set beside their truths"
+	@echo; echo "2 of 8: a training set, every frame drawn anew"
+	$(BIN)/usim generate phantoms/training.yaml -o demo/training
+	@echo; echo "3 of 8: four of its frames beside their truths"
 	$(BIN)/usim view demo/training -o demo/training.png --frames 0,1,2,3
-	@echo; echo "made:"; ls demo/cyst.png demo/training.png demo/cyst/* demo/training/* | sed 's/^/  /'
-	@echo; echo "next, for example:"
+	@echo; echo "4 of 8: Speckle2Self learns from noisy images alone, simulated while it learns (three minutes)"
+	$(BIN)/s2s train --sim phantoms/training.yaml --method speckle2self --minutes 3 -o demo/speckle2self
+	@echo; echo "5 of 8: Noise2Noise learns from pairs of independent looks (two minutes)"
+	$(BIN)/s2s train --sim phantoms/training.yaml --method noise2noise --minutes 2 -o demo/noise2noise
+	@echo; echo "6 of 8: frames that neither has seen"
+	$(BIN)/usim generate phantoms/training.yaml --seed 1000 --frames 8 -o demo/unseen
+	@echo; echo "7 of 8: they are denoised"
+	$(BIN)/s2s denoise demo/unseen -m demo/speckle2self -o demo/unseen.speckle2self.h5
+	$(BIN)/s2s denoise demo/unseen -m demo/noise2noise -o demo/unseen.noise2noise.h5
+	@echo; echo "8 of 8: both are judged against the truth, beside every filter"
+	$(BIN)/s2s evaluate --data demo/unseen $(JUDGED) -o demo/report.html --json demo/report.json
+	@echo; echo "made:"; ls demo/*.png demo/*.h5 demo/*.html demo/*/*.pt | sed 's/^/  /'
+	@echo; echo "open demo/report.html; next, for example:"
 	@echo "  $(BIN)/usim info demo/training"
-	@echo "  $(BIN)/usim view demo/training -o demo/more.png --frames 10,20,30"
-	@echo "  $(BIN)/usim generate wires -o demo/wires && $(BIN)/usim view demo/wires"
+	@echo "  $(BIN)/s2s methods"
+	@echo "  $(BIN)/s2s denoise your_scan.png -m demo/noise2noise"
 
 lint: dev
 	$(BIN)/ruff check .
@@ -94,9 +116,6 @@ docs: venv
 
 clean:
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find usim tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
-	for name in cyst training; do \
-		rm -f demo/$$name.png demo/$$name/manifest.json demo/$$name/run.json demo/$$name/shard-*.h5; \
-		rmdir demo/$$name 2>/dev/null || true; \
-	done
+	find usim s2s tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	$(FORGET_DEMO)
 	rmdir demo 2>/dev/null || true

@@ -11,6 +11,7 @@ import numpy as np
 
 from s2s.data import BELOW_BLACK_DB, Sample
 from s2s.images import Stated, open_image
+from s2s.images.image import shown_db
 from usim.errors import ConfigError, DataError
 from usim.io.dataset import open_frames
 
@@ -66,7 +67,7 @@ class Recordings:
     def _reader(self, path: str) -> Callable[[int], Sample]:
         if "x" not in self.needs:
             image = open_image(path, self.stated)
-            return lambda index: {"y": np.asarray(image.domain.to_db(image.frames[index]), dtype=np.float32)}
+            return lambda index: {"y": shown_db(image.frames[index], image.domain).astype(np.float32)}
         frames = open_frames(path)
 
         def sample(index: int) -> Sample:

@@ -13,6 +13,9 @@ speckle is fully developed and correlated as in one, and its clean image is know
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -80,3 +83,31 @@ def _blur(image: Image, power: int, iid: bool) -> Image:
 def _decibel(intensity: Image, clip: bool) -> Image:
     decibel: Image = 10.0 * np.log10(np.maximum(intensity, 10.0 ** (LOWEST_DB / 10.0))) - HEADROOM_DB
     return decibel.clip(-RANGE_DB, 0.0) if clip else decibel
+
+
+@dataclass(frozen=True)
+class ToyScenes:
+    """Toy scenes without end as a source of training samples (s2s.data.Source): two looks each, and the clean image.
+
+    seed: of the scenes.  needs: keys of a sample.
+    """
+
+    seed: int
+    needs: tuple[str, ...]
+
+    def open(self) -> Callable[[int], list[dict[str, NDArray[np.float32]]]]:
+        """Return the function that draws the samples of scene number 0, 1, 2, ..."""
+
+        def samples(index: int) -> list[dict[str, NDArray[np.float32]]]:
+            generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(self.seed, spawn_key=(index,))))
+            scene = toy_scene(generator)
+            looks = toy_looks(scene, generator, looks=2, clip=False)
+            clean = toy_clean(scene, clip=False)
+            every = [{"y": np.clip(look, -RANGE_DB, 0.0), "y2": other, "x": clean} for look, other in _pairs(looks)]
+            return [{key: sample[key].astype(np.float32) for key in self.needs} for sample in every]
+
+        return samples
+
+
+def _pairs(looks: list[Image]) -> list[tuple[Image, Image]]:
+    return [(looks[0], looks[1]), (looks[1], looks[0])]

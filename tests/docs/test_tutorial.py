@@ -10,15 +10,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
 
 def shell(text, folder, tmp_path):
-    """Run shell lines as the reader would, with `usim` being this interpreter's package."""
-    program = tmp_path / "bin" / "usim"
-    if not program.exists():
-        program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m usim "$@"\n')
-        program.chmod(0o755)
+    """Run shell lines as the reader would, with `usim` and `s2s` being this interpreter's packages."""
+    programs = tmp_path / "bin"
+    programs.mkdir(exist_ok=True)
+    for name in ("usim", "s2s"):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {name} "$@"\n')
+        (programs / name).chmod(0o755)
     environment = {
         **os.environ,
-        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join([str(PAGE.parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
     }
     done = subprocess.run(["sh", "-e", "-c", text], cwd=folder, env=environment, capture_output=True, text=True)
@@ -46,4 +46,4 @@ def test_the_tutorial_runs(tmp_path, monkeypatch):
             assert "did you mean 'radius'" in said
         else:
             raise AssertionError(f"a block in {language} is not run")
-    assert {"cyst.png", "preview.png", "data"} <= {path.name for path in folder.iterdir()}
+    assert {"cyst.png", "preview.png", "data", "clean.png", "denoised.h5", "report.html"} <= {path.name for path in folder.iterdir()}

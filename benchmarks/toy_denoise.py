@@ -1,0 +1,101 @@
+"""How well methods denoise the toy scene, and how long a learned one takes to get there: one JSON line per run.
+
+    OPENBLAS_NUM_THREADS=1 python benchmarks/toy_denoise.py --method noise2true --seconds 43 213
+    OPENBLAS_NUM_THREADS=1 python benchmarks/toy_denoise.py --filters
+
+Twelve scenes that no training saw (128 x 128, speckle cell 1.2 x 2.2 pixels, 60 dB) are denoised; psnr is the mean over
+them against the clean image. A learned method gets each number of seconds in a training of its own, on one core, with
+the making of its data included; its schedule ends with the time. A filter has its `toy` preset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from s2s.ask import setting
+from s2s.data import Feed, Pool
+from s2s.domain import RANGE_DB, from_scale, to_scale
+from s2s.methods import METHODS, make, method_class
+from s2s.methods.base import Method
+from s2s.metrics.fidelity import psnr, tone_fit
+from s2s.toy import ToyScenes, toy_clean, toy_looks, toy_scene
+from s2s.train import Plan, State, fit
+
+SCENES, TEST_SEED, TRAINING_SEED = 12, 12345, 1
+
+
+def test_set() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Noisy and clean images of the scenes that judge, in dB."""
+    generator = np.random.default_rng(TEST_SEED)
+    scenes = [toy_scene(generator) for _ in range(SCENES)]
+    return [(toy_looks(scene, generator)[0], toy_clean(scene)) for scene in scenes]
+
+
+def score(method: Method | None, images: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Mean PSNR, raw and after a tone fit, and seconds per image; of the noisy images for no method."""
+    raw, fitted = [], []
+    start = time.perf_counter()
+    outputs = [noisy if method is None else denoise(method, noisy) for noisy, _ in images]
+    seconds = (time.perf_counter() - start) / len(images)
+    for output, (_, clean) in zip(outputs, images, strict=True):
+        raw.append(psnr(output, clean, RANGE_DB))
+        fitted.append(psnr(tone_fit(output, clean, RANGE_DB), clean, RANGE_DB))
+    return {
+        "psnr": round(float(np.mean(raw)), 2),
+        "psnr_fit": round(float(np.mean(fitted)), 2),
+        "seconds_per_image": round(seconds, 4),
+    }
+
+
+def denoise(method: Method, noisy: np.ndarray) -> np.ndarray:
+    """One image (H, W) in dB."""
+    y = torch.from_numpy(to_scale(noisy, method.domain).astype(np.float32))[None, None]
+    return from_scale(method.denoise(y).numpy()[0, 0], method.domain)
+
+
+def train(name: str, settings: dict[str, object], changes: dict[str, object], seconds: float) -> State:
+    """A training of so many seconds on one core."""
+    torch.manual_seed(TRAINING_SEED)
+    method = make(name, "toy", **settings)
+    training = dataclasses.replace(method.TRAINING["toy"], **changes)
+    state = State.fresh(method, training, "cpu")
+    feed = Feed(ToyScenes(TRAINING_SEED, method.needs), workers=0)
+    pool = Pool(method, training, seed=TRAINING_SEED, reuse=1.0)
+    fit(state, Plan(training, minutes=seconds / 60.0, seed=TRAINING_SEED), pool, feed, lambda state, logs: None)
+    return state
+
+
+def main() -> None:
+    """Print one JSON line per filter, or per method and budget."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    learned = [name for name in METHODS if method_class(name).needs]
+    parser.add_argument("--method", choices=learned, nargs="*", default=[])
+    parser.add_argument("--seconds", type=float, nargs="+", default=[43.0])
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the method")
+    parser.add_argument("--training", nargs="*", default=[], metavar="KEY=VALUE", help="fields of its training")
+    parser.add_argument("--filters", action="store_true", help="the filters too")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    images = test_set()
+    common = {"benchmark": Path(__file__).stem, "scenes": SCENES, "cpu_threads": 1}
+    print(json.dumps({**common, "method": "noisy", **score(None, images)}), flush=True)
+    for name in (name for name in METHODS if asked.filters and name not in learned):
+        print(json.dumps({**common, "method": name, "seconds": 0, **score(make(name, "toy"), images)}), flush=True)
+    settings, changes = dict(map(setting, asked.set)), dict(map(setting, asked.training))
+    for name in asked.method:
+        for seconds in asked.seconds:
+            state = train(name, settings, changes, seconds)
+            parameters = sum(p.numel() for p in state.method.parameters())
+            about = {"method": name, "seconds": round(state.elapsed, 1), "steps": state.step, "parameters": parameters}
+            print(json.dumps({**common, **about, "settings": settings, **score(state.average, images)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
