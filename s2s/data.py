@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -121,8 +124,21 @@ class _Scenes(IterableDataset[Any]):
             yield error  # the loader would wrap it in a traceback
 
 
-def _ignore_interrupts(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the workers
+def _belong_to_parent(worker: int) -> None:
+    """Leave Ctrl-C to the parent, and end when it is gone.
+
+    torch's own watch over the parent is not enough: a worker that has found it dead waits at its exit for ever until
+    somebody reads the samples that still lie in its pipe (seen after kill -9 with torch 2.13).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _as_it_is(samples: Any) -> Any:
@@ -141,7 +157,7 @@ class Feed:
             options = {
                 "multiprocessing_context": "spawn",
                 "prefetch_factor": ahead,
-                "worker_init_fn": _ignore_interrupts,
+                "worker_init_fn": _belong_to_parent,
             }
         loader = DataLoader(_Scenes(source, start), None, num_workers=workers, collate_fn=_as_it_is, **options)
         with spawning():
