@@ -7,9 +7,10 @@ it had never stopped.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import math
-import multiprocessing
 import os
 import signal
 import threading
@@ -17,6 +18,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +30,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from s2s.domain import to_scale
 from s2s.methods.base import Method, Training
-from usim.errors import ConfigError, UsimError
+from usim.errors import ConfigError, ResourceError, UsimError
 from usim.phantom.load import Phantom
 from usim.phantom.schema import CloudFile
 from usim.pipeline import Renderer
@@ -68,6 +71,8 @@ class Simulation:
 
         Raises ConfigError when the phantom can't give independent looks.
         """
+        if "y2" in self.needs and self.looks < 2:
+            raise ConfigError(f"looks: {self.looks} of a scene make no pair of independent looks; choose 2 or more")
         renderer = Renderer(self.phantom, seed=self.seed)
 
         def samples(index: int) -> list[Sample]:
@@ -124,21 +129,20 @@ class _Scenes(IterableDataset[Any]):
             yield error  # the loader would wrap it in a traceback
 
 
-def _belong_to_parent(worker: int) -> None:
-    """Leave Ctrl-C to the parent, and end when it is gone.
+def _belong_to_parent(line: Connection, worker: int) -> None:
+    """Leave Ctrl-C to the parent, and end at once when it closes its end of `line` or is gone.
 
     torch's own watch over the parent is not enough: a worker that has found it dead waits at its exit for ever until
     somebody reads the samples that still lie in its pipe (seen after kill -9 with torch 2.13).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with, args=(line,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _end_with(line: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        line.recv()
+    os._exit(0)
 
 
 def _as_it_is(samples: Any) -> Any:
@@ -148,21 +152,42 @@ def _as_it_is(samples: Any) -> Any:
 class Feed:
     """Scenes in order, made ahead of time in `workers` spawned processes, or when asked for with none.
 
+    As a context it ends its workers, and names the loss of one: torch raises that anywhere in the main thread.
     waited: seconds that the consumer has spent waiting.
     """
 
     def __init__(self, source: Source, *, start: int = 0, workers: int = 1, ahead: int = 4) -> None:
         options: dict[str, Any] = {}
+        theirs, self._line = Pipe(duplex=False)
         if workers:
             options = {
                 "multiprocessing_context": "spawn",
                 "prefetch_factor": ahead,
-                "worker_init_fn": _belong_to_parent,
+                "worker_init_fn": functools.partial(_belong_to_parent, theirs),
             }
         loader = DataLoader(_Scenes(source, start), None, num_workers=workers, collate_fn=_as_it_is, **options)
         with spawning():
             self._items = iter(loader)
+        theirs.close()
         self.waited = 0.0
+
+    def close(self) -> None:
+        """End the workers at once, whatever they are doing."""
+        self._line.close()
+        self._items = iter(())
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+            raise ResourceError(
+                "a process that makes data was ended from outside, perhaps for want of memory; "
+                "go on with --resume and fewer --workers"
+            ) from error
 
     def __next__(self) -> list[Sample]:
         start = time.perf_counter()
@@ -178,7 +203,7 @@ class Pool:
 
     method: its `domain`, `prepare` and `multiple` shape the tensors.  capacity: scenes kept.  reuse: how often a pixel
     is shown on average before its scene leaves; it sets how many scenes a step asks for.
-    Raises ConfigError when the images are smaller than the crop, or whole images do not fit the network.
+    Raises ConfigError when crops do not fit the network, or images do not fit the crops.
     """
 
     def __init__(
@@ -186,6 +211,8 @@ class Pool:
     ) -> None:
         self._method, self._training, self._seed = method, training, seed
         self._capacity, self._reuse = capacity, reuse
+        if training.crop % method.multiple:
+            raise ConfigError(f"crop: {training.crop} pixels; {method.name} needs multiples of {method.multiple}")
         self._scenes: deque[list[Sample]] = deque(maxlen=capacity)
         self._taken = 0
         self.scene_shape: tuple[int, ...] = ()  # looks, H, W of the first scene; empty before it
@@ -214,12 +241,14 @@ class Pool:
         shape = scene[0]["y"].shape
         self.scene_shape = self.scene_shape or (len(scene), *shape)
         side, multiple = self._training.crop, self._method.multiple
+        found = f"images of {shape[0]} x {shape[1]} pixels"
         if min(shape) < side:
-            raise ConfigError(f"crop: images of {shape[0]} x {shape[1]} pixels are smaller than crops of {side}")
-        if side % multiple or (not side and (shape[0] % multiple or shape[1] % multiple)):
-            raise ConfigError(
-                f"crop: sides of {side or shape} pixels; {self._method.name} needs multiples of {multiple}"
-            )
+            raise ConfigError(f"crop: {found} are smaller than crops of {side}")
+        if not side and (shape[0] % multiple or shape[1] % multiple):
+            raise ConfigError(f"crop: {found}; {self._method.name} needs multiples of {multiple}, or a --crop of them")
+        if not side and shape != self.scene_shape[1:]:
+            height, width = self.scene_shape[1:]
+            raise ConfigError(f"crop: {found} among others of {height} x {width}; choose a --crop that fits in all")
         scaled = [{key: to_scale(values, self._method.domain) for key, values in look.items()} for look in scene]
         self._scenes.append([self._method.prepare(sample) for sample in scaled])
         self._taken += 1

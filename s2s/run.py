@@ -12,7 +12,7 @@ import dataclasses
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -29,8 +29,8 @@ from s2s.methods import make, method_class
 from s2s.methods.base import Method, Training
 from s2s.recordings import Recordings
 from s2s.train import Plan, State, fit
-from usim.errors import ConfigError, DataError
-from usim.io.atomic import write_atomic
+from usim.errors import ConfigError, DataError, ResourceError
+from usim.io.atomic import no_room, write_atomic
 from usim.phantom.load import Phantom, load_phantom, phantom_from_text
 from usim.progress import human_time
 
@@ -88,7 +88,8 @@ class Run:
         self.state = State.fresh(method, training, device)
         self.source = self._source()
         self.scene = 0
-        self._losses: list[float] = []
+        self._losses: list[float] = []  # since the last validation
+        self._shown_losses = 0
 
     @classmethod
     def new(cls, request: Request, folder: Path, **surroundings: Any) -> Run:
@@ -103,9 +104,12 @@ class Run:
         stopped = load_checkpoint(folder / LAST)
         if stopped.resume is None:
             raise DataError(f"{folder / LAST}: holds no training to go on with; start a new one in another folder")
-        phantom = phantom_from_text(**stopped.about["phantom"])
-        run = cls(_request_from(stopped.about["request"]), phantom, folder, **surroundings)
-        run._restore(stopped.resume, stopped.method)
+        with _fitting(folder / LAST):
+            phantom = phantom_from_text(**stopped.about["phantom"])
+            request = _request_from(stopped.about["request"])
+        run = cls(request, phantom, folder, **surroundings)
+        with _fitting(folder / LAST):
+            run._restore(stopped.resume, stopped.method)
         return run
 
     def _restore(self, resume: dict[str, Any], average: Method) -> None:
@@ -115,6 +119,7 @@ class Run:
         for name, optimizer in state.optimizers.items():
             optimizer.load_state_dict(resume["optimizers"][name])
         state.step, state.elapsed, state.best = resume["step"], resume["elapsed"], resume["best"]
+        self._losses = resume.get("losses", [])
         self.scene = self.pool.start_at(state.step, tuple(resume["scene_shape"]))
         _cut_metrics(self.folder / METRICS, state.step)
 
@@ -126,10 +131,16 @@ class Run:
 
     def train(self, check: Callable[[], None]) -> Path:
         """Train to the end and return the path of the best checkpoint; `check` raises when the user wants to stop."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        feed = self.feed = Feed(self.source, start=self.scene, workers=self.workers)  # warms up meanwhile
+        _make_folder(self.folder)
+        with Feed(self.source, start=self.scene, workers=self.workers) as feed:  # warms up meanwhile
+            self._train(feed, check)
+        return self.folder / BEST
+
+    def _train(self, feed: Feed, check: Callable[[], None]) -> None:
+        self.feed = feed
         self.held_out = HeldOut.simulate(self.phantom, self.request.seed, self.request.held_out)
         self.noisy = self.held_out.scores(None)
+        self.pool.batch(self.state.step, feed)  # what can't be cut is refused before anything is written
         if not self.state.step:
             self._save()
         self._began = (self.state.step, self.state.elapsed)
@@ -154,7 +165,6 @@ class Run:
                 raise
 
         fit(self.state, self.plan, self.pool, feed, listen)
-        return self.folder / BEST
 
     def _validate(self, progress: float) -> None:
         scores = self.held_out.scores(self.state.average)
@@ -167,14 +177,14 @@ class Run:
             **scores,
             "noisy": self.noisy,
         }
-        with open(self.folder / METRICS, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        _append(self.folder / METRICS, json.dumps(line) + "\n")
         if not state.best or scores["psnr_fit"] > state.best["psnr_fit"]:
             state.best = {"step": state.step, **scores}
             save_checkpoint(self.folder / BEST, state.average, {**self._about(), "scores": state.best})
-        self._save()
         text = f"psnr {scores['psnr']:.2f} dB, {scores['psnr_fit']:.2f} after a tone fit"
         self._show(progress, f", {text} (noisy {self.noisy['psnr']:.2f}, {self.noisy['psnr_fit']:.2f})")
+        self._losses, self._shown_losses = [], 0
+        self._save()
 
     def _save(self) -> None:
         state = self.state
@@ -185,6 +195,7 @@ class Run:
             "elapsed": state.elapsed,
             "best": state.best,
             "scene_shape": list(self.pool.scene_shape),
+            "losses": self._losses,
         }
         save_checkpoint(self.folder / LAST, state.average, self._about(), resume)
         self._saved = time.perf_counter()
@@ -210,11 +221,12 @@ class Run:
         rate = (self.state.step - self._began[0]) / spent
         done = self.plan.progress(*self._began)
         left = spent * (1.0 - progress) / max(progress - done, 1e-9)
+        recent = np.mean(self._losses[self._shown_losses :])
+        self._shown_losses = len(self._losses)
         self.say(
-            f"step {self.state.step}, {progress:.0%}, loss {np.mean(self._losses):.4g}{scores}, {rate:.2f} steps/s, "
+            f"step {self.state.step}, {progress:.0%}, loss {recent:.4g}{scores}, {rate:.2f} steps/s, "
             f"{self._waiting():.1%} waiting for data, {human_time(left)} left"
         )
-        self._losses.clear()
 
 
 def training_of(kind: type[Method], request: Request) -> Training:
@@ -225,8 +237,10 @@ def training_of(kind: type[Method], request: Request) -> Training:
         )
     training = dataclasses.replace(kind.TRAINING[request.preset], **request.changes)
     limits = {"batch": (1, 4096), "crop": (0, 8192), "rate": (0.0, 1.0), "steps": (1, 10**9)}
-    for name, (low, high) in limits.items():
-        value = getattr(training, name)
+    asked = {"seed": (0, 2**63 - 1), "reuse": (0.01, 1e6), "looks": (1, 1000), "held_out": (1, 10**6)}
+    values = [(name, getattr(training, name), *limit) for name, limit in limits.items()]
+    values += [(name, getattr(request, name), *limit) for name, limit in asked.items()]
+    for name, value, low, high in values:
         if not low <= value <= high:
             raise ConfigError(f"{name}: {value:g} is not allowed; choose from {low:g} to {high:g}")
     if request.minutes is not None and not 0.0 < request.minutes < 1e6:
@@ -236,6 +250,31 @@ def training_of(kind: type[Method], request: Request) -> Training:
 
 def _request_from(stored: dict[str, Any]) -> Request:
     return Request(**{key: tuple(value) if key == "data" else value for key, value in stored.items()})
+
+
+@contextlib.contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Raise DataError when what a checkpoint tells of its training is not what this version writes."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: does not fit this version of s2s: {reason}; start a new training") from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot make this folder: {error.strerror}; choose another with -o") from error
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with open(path, "a") as file:
+            file.write(text)
+    except OSError as error:
+        raise no_room(path, error, len(text)) from error
 
 
 def _cut_metrics(path: Path, step: int) -> None:
