@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from s2s.methods import make, method_class
 from s2s.methods.base import Method
@@ -77,15 +78,16 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
         name, settings = content["method"], content["settings"]
         settings = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
         method = make(name, content["preset"], **settings)
+        other = [key for key, value in method.state_dict().items() if _differs(content["weights"].get(key), value)]
         missing, unexpected = method.load_state_dict(content["weights"], strict=False)
         if content["domain"] != method_class(name).domain:
             raise DataError(f"{path}: made for the domain {content['domain']!r}, {name} has {method.domain!r}")
         needed = [key for key in missing if not key.startswith(method.TRAINING_ONLY or ("\0",))]
         about, resume = content["about"], content["resume"]
-    except (ConfigError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise DataError(f"{path}: does not fit this version of s2s: {_line(error)}; train it again") from error
-    if needed or unexpected:
-        wrong = ", ".join([*needed, *unexpected][:3])
+    if needed or unexpected or other:
+        wrong = ", ".join([*needed, *unexpected, *other][:3])
         raise DataError(f"{path}: the weights are not those of {name}: {wrong} ...; train it again")
     if not all(bool(torch.isfinite(value).all()) for value in method.state_dict().values()):
         raise DataError(f"{path}: some weights are not numbers; train it again")
@@ -107,11 +109,16 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: holds something else than weights, it was not loaded; do not trust it") from error
-    except (RuntimeError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # torch has no error of its own for what is no checkpoint
         raise DataError(f"{path}: not a readable checkpoint: {_line(error)}; restore a copy") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{path}: not a checkpoint of format {FORMAT!r}; train it again with this version")
     return content, digest.hexdigest()
+
+
+def _differs(found: Tensor | None, own: Tensor) -> bool:
+    """Whether stored numbers are of another type, which torch would convert without a word."""
+    return found is not None and found.dtype != own.dtype
 
 
 def _line(error: Exception) -> str:
