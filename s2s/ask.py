@@ -16,7 +16,8 @@ from usim.errors import ConfigError
 def refuse_changes(given: set[str]) -> None:
     """Raise ConfigError when options were typed that a resumed training can't follow."""
     if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
+        typed = ("set" if name == "settings" else name.replace("_", "-") for name in given)
+        names = ", ".join(f"--{name}" for name in sorted(typed))
         raise ConfigError(f"--resume goes on with what was asked before; leave out {names}")
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from s2s.methods.base import SPECKLE, Method, Training
+from s2s.methods.limits import whole
 from s2s.nets.unet import UNet
 
 #: Middle and spread of B-mode images on the scale 1 + dB / 60; constants, so that tiles and video frames agree.
@@ -32,7 +33,9 @@ class Regression(Method):
 
     def __init__(self, width: int = 32, depth: int = 3, residual: bool = True) -> None:
         super().__init__()
-        self.net = UNet(width=width, depth=depth)
+        if not isinstance(residual, bool):
+            raise ValueError(f"residual is {residual!r}; allowed is true or false")
+        self.net = UNet(width=whole("width", width, 1, 256), depth=whole("depth", depth, 1, 6))
         self.residual = residual
         self.multiple, self.halo = self.net.multiple, self.net.halo
 
