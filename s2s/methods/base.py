@@ -40,8 +40,8 @@ class Training:
     steps: int = 20_000
     batch: int = 8
     crop: int = 64
-    rate: float = 2e-3
-    clip: float = 0.2
+    rate: float = 1e-3
+    clip: float = 1.0
     ema: float = 0.999
     schedule: str = "cosine"
     augment: str = "flip"

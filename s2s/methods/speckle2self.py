@@ -35,6 +35,9 @@ from s2s.methods.base import Method, Training
 from s2s.methods.regression import MIDDLE, SPREAD
 from s2s.nets.branches import Decoder, Encoder, Head, Norm
 
+#: Share of a training after which BatchNorm uses fixed statistics, so that the weights settle to what `infer` does.
+FIXED_FROM = 0.5
+
 
 def multi_scale(image: Tensor, scales: tuple[float, ...]) -> list[Tensor]:
     """Multi-scale perturbation: images (B, 1, H, W) resampled to each scale and back, bilinear, not antialiased."""
@@ -47,10 +50,15 @@ def multi_scale(image: Tensor, scales: tuple[float, ...]) -> list[Tensor]:
     return copies
 
 
+def _fix_statistics(module: nn.Module) -> None:
+    if isinstance(module, nn.BatchNorm2d):
+        module.eval()
+
+
 class Speckle2Self(Method):
     """Self-supervised agreement between the scales of one image.
 
-    norm: "channel" (per pixel) or "instance" (over the image).  head: "linear" or "instance-relu".
+    norm: "batch" (fixed statistics after training) or "instance" (over the image).  head: "linear" or "instance-relu".
     scaling: "fixed" (constants) or "minmax" (each image by its own extremes).  compression: 0 for images in dB, p for
     envelope^p with full scale 1.  scales: of the copies, the first is the image itself.  agreement: weight of the L1
     terms.
@@ -62,8 +70,8 @@ class Speckle2Self(Method):
         "paper": {"norm": "instance", "head": "instance-relu", "scaling": "minmax", "compression": 0.4},
     }
     TRAINING: ClassVar[dict[str, Training]] = {
-        "default": Training(crop=96),
-        "toy": Training(steps=2_000, batch=4),
+        "default": Training(crop=96, rate=2e-3),
+        "toy": Training(steps=2_000, batch=4, rate=2e-3),
         "paper": Training(
             steps=50_000, batch=16, crop=0, rate=1e-3, clip=0.0, ema=0.0, schedule="constant", augment="paper"
         ),
@@ -72,7 +80,7 @@ class Speckle2Self(Method):
 
     def __init__(
         self,
-        norm: Norm = "channel",
+        norm: Norm = "batch",
         head: Head = "linear",
         scaling: str = "fixed",
         compression: float = 0.0,
@@ -80,8 +88,8 @@ class Speckle2Self(Method):
         agreement: float = 1.0,
     ) -> None:
         super().__init__()
-        if norm not in ("channel", "instance") or head not in ("linear", "instance-relu"):
-            raise ValueError(f"norm {norm!r}, head {head!r}: allowed are channel or instance, linear or instance-relu")
+        if norm not in ("batch", "instance") or head not in ("linear", "instance-relu"):
+            raise ValueError(f"norm {norm!r}, head {head!r}: allowed are batch or instance, linear or instance-relu")
         if scaling not in ("fixed", "minmax"):
             raise ValueError(f"scaling {scaling!r}: allowed are fixed and minmax")
         if len(scales) < 2 or scales[0] != 1.0 or not all(0.0 < scale <= 1.0 for scale in scales):
@@ -103,6 +111,8 @@ class Speckle2Self(Method):
 
     def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
         """Reconstruction of each copy from itself, and agreement of the reconstructions."""
+        if progress > FIXED_FROM:
+            self.apply(_fix_statistics)
         copies = [batch[f"scale{k}"] for k in range(len(self.scales))]
         encoders = (self.encoder, *self.coarse)
         seen = [self.decoder(encoder(copy)) for encoder, copy in zip(encoders, copies, strict=True)]
