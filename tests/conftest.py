@@ -1,5 +1,10 @@
 """Frames made of numbers, for tests of everything that stores or shows frames but does not make them."""
 
+import os
+
+# Tests run beside each other, one per core: torch's threads would wait for one another (ten times slower, measured).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
