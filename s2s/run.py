@@ -138,9 +138,12 @@ class Run:
 
     def _train(self, feed: Feed, check: Callable[[], None]) -> None:
         self.feed = feed
+        threads = torch.get_num_threads()
         self.held_out = HeldOut.simulate(self.phantom, self.request.seed, self.request.held_out)
+        torch.set_num_threads(threads)  # numba's pool, when it starts, takes every core for torch as well
         self.noisy = self.held_out.scores(None)
         self.pool.batch(self.state.step, feed)  # what can't be cut is refused before anything is written
+        feed.waited = 0.0
         if not self.state.step:
             self._save()
         self._began = (self.state.step, self.state.elapsed)
