@@ -699,18 +699,15 @@ def test_words_about_progress(small, tmp_path, monkeypatch):
 # Trainings in processes of their own, and what becomes of them.
 
 
-#: Threads decide the last bits of a sum: one, as everywhere in these tests.
-TRAIN = "import sys, torch; torch.set_num_threads(1); from s2s.cli import main; sys.exit(main())"
-
-
 def start(folder, small, *options):
     if not options:
         options = ("--sim", small.phantom, "--method", "noise2true", "--preset", "toy", "--set", "width=4", "--set",
                    "depth=1", "--steps", str(STEPS), "--batch", "2", "--crop", "16", "--rate", "0.002", "--seed", "5",
                    "--reuse", "1")  # fmt: skip
-    run = [sys.executable, "-c", TRAIN, "train", "-o", str(folder), "--device", "cpu", "--workers", "1", *options]
+    run = [sys.executable, "-m", "s2s", "train", "-o", str(folder), "--device", "cpu", "--workers", "1", *options]
     path = os.pathsep.join(path for path in [os.getcwd(), *sys.path] if path)
-    return subprocess.Popen(run, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}  # threads decide the last bits of a sum
+    return subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def end(process, number, ready):
