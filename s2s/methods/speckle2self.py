@@ -15,8 +15,8 @@ agree.
 
 `preset="paper"` is the published design: InstanceNorm everywhere, a head of InstanceNorm and ReLU, and images scaled by
 their own minimum and maximum. It works on compressed envelopes; the exponent was not published, 0.4 is our guess. The
-default works on decibels with a linear head, a fixed scale, and BatchNorm with the statistics of the training, fixed for
-its second half, so that a pixel does not depend on what lies far away: tiles and the frames of a video agree.
+default works on decibels with a linear head, a fixed scale, and BatchNorm, which uses the statistics of the training, so
+that a pixel does not depend on what lies far away: tiles and the frames of a video agree.
 
 **Fails** as published by forcing a share of each image to black, and by keeping the speckle that survives the
 resampling.
@@ -36,9 +36,6 @@ from s2s.methods.base import Method, Training
 from s2s.methods.regression import MIDDLE, SPREAD
 from s2s.nets.branches import Decoder, Encoder, Head, Norm
 
-#: Share of a training after which BatchNorm uses fixed statistics, so that the weights settle to what `infer` does.
-FIXED_FROM = 0.5
-
 
 def multi_scale(image: Tensor, scales: tuple[float, ...]) -> list[Tensor]:
     """Multi-scale perturbation: images (B, 1, H, W) resampled to each scale and back, bilinear, not antialiased."""
@@ -49,11 +46,6 @@ def multi_scale(image: Tensor, scales: tuple[float, ...]) -> list[Tensor]:
         small = nn.functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
         copies.append(nn.functional.interpolate(small, size=(height, width), mode="bilinear", align_corners=False))
     return copies
-
-
-def _fix_statistics(module: nn.Module) -> None:
-    if isinstance(module, nn.BatchNorm2d):
-        module.eval()
 
 
 class Speckle2Self(Method):
@@ -112,11 +104,11 @@ class Speckle2Self(Method):
 
     def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
         """Reconstruction of each copy from itself, and agreement of the reconstructions."""
-        if progress > FIXED_FROM:
-            self.apply(_fix_statistics)
         copies = [batch[f"scale{k}"] for k in range(len(self.scales))]
         encoders = (self.encoder, *self.coarse)
-        seen = [self.decoder(encoder(copy)) for encoder, copy in zip(encoders, copies, strict=True)]
+        codes = [encoder(copy) for encoder, copy in zip(encoders, copies, strict=True)]
+        # One pass for all branches, so that BatchNorm has one set of statistics, in training and in use.
+        seen = self.decoder(torch.cat(codes)).split(len(codes[0]))
         own = sum((a - b).square().mean() for a, b in zip(seen, copies, strict=True))
         pairs = [(a - b).abs().mean() for k, a in enumerate(seen) for b in seen[:k]]
         return own + self.agreement * torch.stack(pairs).sum()
