@@ -15,7 +15,7 @@ agree.
 
 `preset="paper"` is the published design: InstanceNorm everywhere, a head of InstanceNorm and ReLU, and images scaled by
 their own minimum and maximum. It works on compressed envelopes; the exponent was not published, 0.4 is our guess. The
-default works on decibels with a linear head, a fixed scale, and BatchNorm, which uses the statistics of the training, so
+default works on decibels with a linear head, a fixed scale, and BatchNorm with the statistics of the training, so
 that a pixel does not depend on what lies far away: tiles and the frames of a video agree.
 
 **Fails** as published by forcing a share of each image to black, and by keeping the speckle that survives the
