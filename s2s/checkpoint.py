@@ -21,6 +21,7 @@ from s2s.methods import make, method_class
 from s2s.methods.base import Method
 from usim.errors import ConfigError, DataError
 from usim.io.atomic import write_atomic
+from usim.units import show
 
 FORMAT = "s2s-1"
 _MARK = b"s2s-sha2"
@@ -87,7 +88,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise DataError(f"{path}: does not fit this version of s2s: {_line(error)}; train it again") from error
     if needed or unexpected or other:
-        wrong = ", ".join([*needed, *unexpected, *other][:3])
+        wrong = ", ".join(show(key) for key in [*needed, *unexpected, *other][:3])
         raise DataError(f"{path}: the weights are not those of {name}: {wrong} ...; train it again")
     if not all(bool(torch.isfinite(value).all()) for value in method.state_dict().values()):
         raise DataError(f"{path}: some weights are not numbers; train it again")
@@ -122,4 +123,4 @@ def _differs(found: Tensor | None, own: Tensor) -> bool:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return show((str(error).splitlines() or [type(error).__name__])[0], 200)
