@@ -66,15 +66,23 @@ class State:
         return cls(method, average, method.optimizers(training))
 
 
-def fit(state: State, plan: Plan, pool: Pool, feed: Feed, listen: Callable[[State, dict[str, float]], None]) -> None:
+def fit(
+    state: State,
+    plan: Plan,
+    pool: Pool,
+    feed: Feed,
+    listen: Callable[[State, dict[str, float]], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
     """Train until the plan is fulfilled; `listen` gets the state and what the step logged, after every step.
 
+    clock: seconds that the plan's minutes are counted in.
     Raises DataError when the loss is no longer a number.
     """
     device = next(state.method.parameters()).device
     fresh = state.method.optimizers(plan.training)
     peaks = {name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in fresh.items()}
-    last = time.perf_counter()
+    last = clock()
     while (progress := plan.progress(state.step, state.elapsed)) < 1.0:
         torch.manual_seed(_step_seed(plan.seed, state.step))
         for name, optimizer in state.optimizers.items():
@@ -89,7 +97,7 @@ def fit(state: State, plan: Plan, pool: Pool, feed: Feed, listen: Callable[[Stat
                 "lower --rate or look for damaged images"
             )
         _average(state, plan.training.ema)
-        now = time.perf_counter()
+        now = clock()
         state.step, state.elapsed, last = state.step + 1, state.elapsed + now - last, now
         listen(state, logs)
 
