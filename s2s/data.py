@@ -211,8 +211,9 @@ class Pool:
     ) -> None:
         self._method, self._training, self._seed = method, training, seed
         self._capacity, self._reuse = capacity, reuse
-        if training.crop % method.multiple:
-            raise ConfigError(f"crop: {training.crop} pixels; {method.name} needs multiples of {method.multiple}")
+        if training.crop % method.multiple or 0 < training.crop < method.smallest:
+            needed = f"multiples of {method.multiple}, {max(method.smallest, method.multiple)} at least"
+            raise ConfigError(f"crop: {training.crop} pixels; {method.name} needs {needed}")
         self._scenes: deque[list[Sample]] = deque(maxlen=capacity)
         self._taken = 0
         self.scene_shape: tuple[int, ...] = ()  # looks, H, W of the first scene; empty before it

@@ -175,7 +175,7 @@ def value_of(text: str) -> Any:
 def refuse_device(device: str) -> None:
     """Raise ConfigError when torch can't compute there."""
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ConfigError(f"device: {device!r} can't be used here: {reason}; use cpu") from error

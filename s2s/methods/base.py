@@ -51,8 +51,9 @@ class Method(nn.Module):
     """Base of all methods. Its keyword arguments are its settings; PRESETS names good ones.
 
     needs: keys of the batch that `loss` reads; empty for a filter.  domain: the scale it works on, see s2s.domain.
-    multiple: height and width that `infer` sees are multiples of it.  halo: an output pixel depends on no pixel
-    further away than this; None when it depends on the whole image, so that it can't be tiled.
+    multiple, smallest: height and width that `infer` sees are multiples of the one, and not below the other.
+    halo: an output pixel depends on no pixel further away than this; None when it depends on the whole image, so that
+    it can't be tiled.
     name, preset, settings: filled in by `s2s.methods.make`.
     """
 
@@ -63,6 +64,7 @@ class Method(nn.Module):
     TRAINING_ONLY: ClassVar[tuple[str, ...]] = ()  # first letters of the parameters that `infer` does not use
     fit_steps: int = 0
     multiple: int = 1
+    smallest: int = 1
     halo: int | None = None
     name: str = ""
     preset: str = ""
@@ -106,10 +108,14 @@ class Method(nn.Module):
 
     @torch.no_grad()
     def denoise(self, y: Tensor) -> Tensor:
-        """`infer` on any size: sides are reflected up to `multiple` and cut back."""
+        """`infer` on any size: sides are reflected until they fit, and cut back."""
         height, width = y.shape[-2:]
-        down, right = -height % self.multiple, -width % self.multiple
-        padded = nn.functional.pad(y, (0, right, 0, down), mode="reflect") if down or right else y
+        padded = y
+        for axis, side in ((-2, height), (-1, width)):
+            wanted = max(-(-side // self.multiple) * self.multiple, self.smallest)
+            if wanted > side:  # as often as it takes, which torch's own reflection refuses
+                mirrored = np.pad(np.arange(side), (0, wanted - side), mode="reflect")
+                padded = padded.index_select(axis, torch.from_numpy(mirrored).to(y.device))
         self.eval()
         return self.infer(padded)[..., :height, :width]
 

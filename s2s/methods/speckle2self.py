@@ -93,7 +93,7 @@ class Speckle2Self(Method):
         self.coarse = nn.ModuleList(Encoder(norm) for _ in scales[1:])
         self.decoder = Decoder(norm, head)
         self.minmax, self.compression, self.scales, self.agreement = scaling == "minmax", compression, scales, agreement
-        self.multiple = 16
+        self.multiple, self.smallest = 16, 32  # below, one pixel would be left to take statistics of
         self.halo = None if self.minmax or norm == "instance" or head == "instance-relu" else 192
 
     def prepare(self, sample: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

@@ -46,4 +46,5 @@ def test_the_tutorial_runs(tmp_path, monkeypatch):
             assert "did you mean 'radius'" in said
         else:
             raise AssertionError(f"a block in {language} is not run")
-    assert {"cyst.png", "preview.png", "data", "clean.png", "denoised.h5", "report.html"} <= {path.name for path in folder.iterdir()}
+    made = {path.name for path in folder.iterdir()}
+    assert {"cyst.png", "preview.png", "data", "clean.png", "denoised.h5", "report.html"} <= made

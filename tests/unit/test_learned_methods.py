@@ -345,3 +345,18 @@ def test_copies_differ_in_their_speckle_as_the_paper_says():
     assert 0.75 < near < 0.98
     assert 0.3 < far < 0.75
     assert 0.5 < between < 0.9
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_speckle2self_takes_images_smaller_than_its_bottleneck(preset):
+    """InstanceNorm has no statistics of the single pixel that 16 x 16 images left it."""
+    y = torch.rand(1, 1, 16, 17)
+    clean = make("speckle2self", preset).denoise(y)
+    assert clean.shape == y.shape
+    assert torch.isfinite(clean).all()
+
+
+def test_a_deep_network_reflects_small_images_as_often_as_it_takes():
+    y = torch.rand(1, 1, 20, 16)
+    method = make("noise2true", depth=6, width=2, residual=True)
+    assert torch.equal(method.denoise(y), y), "a fresh residual network changes nothing"
