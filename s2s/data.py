@@ -43,7 +43,7 @@ BELOW_BLACK_DB = 10.0
 #: Scenes that the first batch is cut from.
 _FIRST_SCENES = 4
 #: Random streams of a training, beside those of the simulator.
-_BATCH, _TRAIN, _HELD_OUT = 10, 11, 12
+_BATCH, _TRAIN, _HELD_OUT, _GAIN = 10, 11, 12, 13
 
 
 class Source(Protocol):
@@ -58,13 +58,15 @@ class Simulation:
     """Scenes of a phantom without end, with what a method needs.
 
     phantom.  seed: of the simulator.  needs: keys to make.  looks: independent draws per scene; a further look at a
-    scene costs a fraction of a new scene.
+    scene costs a fraction of a new scene.  gain: least and most dB by which a scene is made brighter, as with the knob
+    of a scanner; drawn anew for each.
     """
 
     phantom: Phantom
     seed: int
     needs: tuple[str, ...]
     looks: int = 2
+    gain: tuple[float, float] = (0.0, 0.0)
 
     def open(self) -> Callable[[int], list[Sample]]:
         """Return the function that simulates the samples of a scene.
@@ -83,8 +85,9 @@ class Simulation:
                     "independent looks are needed; choose a model (field, plane, volume) or another method"
                 )
             black = -scene.image.dynamic_range
-            images = [renderer.image(index, look) for look in range(self.looks)]
-            truth = renderer.stage(index).truth.bmode if "x" in self.needs else None
+            gain = np.float32(_stream(self.seed, _GAIN, index).uniform(*self.gain))
+            images = [np.minimum(renderer.image(index, look) + gain, 0.0) for look in range(self.looks)]
+            truth = renderer.stage(index).truth.bmode + gain if "x" in self.needs else None
             found = []
             for look, image in enumerate(images):
                 sample = {"y": np.maximum(image, black)}
@@ -110,6 +113,10 @@ def held_out_seed(seed: int) -> int:
 
 def _derived(seed: int, purpose: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)[0])
+
+
+def _stream(seed: int, purpose: int, number: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(purpose, number))))
 
 
 class _Scenes(IterableDataset[Any]):
@@ -234,7 +241,7 @@ class Pool:
         """Batch number `step`: tensors (B, 1, crop, crop) by key."""
         while not self.scene_shape or self._taken < self._wanted(step):
             self._take(next(feed))
-        random = np.random.Generator(np.random.Philox(np.random.SeedSequence(self._seed, spawn_key=(_BATCH, step))))
+        random = _stream(self._seed, _BATCH, step)
         crops = [self._crop(random) for _ in range(self._training.batch)]
         return {key: torch.from_numpy(np.stack([crop[key] for crop in crops])[:, None]) for key in crops[0]}
 

@@ -127,7 +127,7 @@ class Run:
         needs, request = self.state.method.needs, self.request
         if request.data:
             return Recordings.of(request.data, needs, Stated(**request.stated), request.seed)
-        return Simulation(self.phantom, training_seed(request.seed), needs, request.looks)
+        return Simulation(self.phantom, training_seed(request.seed), needs, request.looks, self.plan.training.gain)
 
     def train(self, check: Callable[[], None]) -> Path:
         """Train to the end and return the path of the best checkpoint; `check` raises when the user wants to stop."""

@@ -35,6 +35,7 @@ class Training:
     steps.  batch: crops per step.  crop: side of the square crops in pixels, 0 for whole images.  rate: peak learning
     rate.  clip: largest gradient norm, 0 for any.  ema: decay of the averaged weights, 0 for none.
     schedule: "cosine" or "constant".  augment: "flip" (left-right, which keeps the physics) or "paper".
+    gain: least and most dB by which simulated scenes are made brighter: users' scanners have a knob for it.
     """
 
     steps: int = 20_000
@@ -45,6 +46,7 @@ class Training:
     ema: float = 0.999
     schedule: str = "cosine"
     augment: str = "flip"
+    gain: tuple[float, float] = (-20.0, 10.0)
 
 
 class Method(nn.Module):

@@ -28,7 +28,7 @@ class Regression(Method):
     TRAINING: ClassVar[dict[str, Training]] = {
         "default": Training(),
         "toy": Training(steps=2_000, batch=4),
-        "paper": Training(batch=16, crop=128, rate=1e-3, clip=0.0, ema=0.0),
+        "paper": Training(batch=16, crop=128, clip=0.0, ema=0.0, gain=(0.0, 0.0)),
     }
 
     def __init__(self, width: int = 32, depth: int = 3, residual: bool = True) -> None:

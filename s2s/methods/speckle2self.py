@@ -66,7 +66,15 @@ class Speckle2Self(Method):
         "default": Training(crop=96, rate=2e-3),
         "toy": Training(steps=2_000, batch=4, rate=2e-3),
         "paper": Training(
-            steps=50_000, batch=16, crop=0, rate=1e-3, clip=0.0, ema=0.0, schedule="constant", augment="paper"
+            steps=50_000,
+            batch=16,
+            crop=0,
+            rate=1e-3,
+            clip=0.0,
+            ema=0.0,
+            schedule="constant",
+            augment="paper",
+            gain=(0.0, 0.0),
         ),
     }
     TRAINING_ONLY = ("coarse.",)

@@ -291,6 +291,23 @@ def test_looks_share_the_scene_and_nothing_else(phantom):
     assert not np.array_equal(elsewhere[0]["y"], looks[0]["y"])
 
 
+def test_gain_moves_a_scene_as_the_knob_of_a_scanner_does(phantom):
+    """Brighter before it is clipped: black stays black, white stays white, and the truth moves along."""
+    needs = ("y", "y2", "x")
+    plain, louder = (Simulation(phantom, 5, needs, gain=gain).open() for gain in ((0.0, 0.0), (7.0, 7.0)))
+    image = Renderer(phantom, seed=5).image(3) + np.float32(7.0)
+    before, after = plain(3)[0], louder(3)[0]
+    np.testing.assert_allclose(after["y"], np.clip(image, -40.0, 0.0), atol=1e-5)
+    for key in needs:
+        inside = (before[key] > -40.0) & (before[key] < -7.0)
+        np.testing.assert_allclose(after[key][inside], before[key][inside] + 7.0, atol=1e-4)
+        assert after[key].max() <= 0.0
+    drawn = Simulation(phantom, 5, ("y",), gain=(-9.0, 9.0)).open()
+    moved = [float(np.median(drawn(index)[0]["y"] - plain(index)[0]["y"])) for index in range(6)]
+    assert len(set(np.round(moved, 2))) > 3
+    assert max(map(abs, moved)) <= 9.01
+
+
 def test_pairs_need_two_looks(tmp_path, phantom):
     with pytest.raises(ConfigError, match="looks: 1 of a scene"):
         Simulation(phantom, 5, ("y", "y2"), looks=1).open()
