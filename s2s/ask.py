@@ -31,7 +31,7 @@ def request_from(asked: Mapping[str, Any], given: set[str]) -> Request:
         raise ConfigError("say what to learn from: --sim [PHANTOM] or --data PATH, one of them")
     if asked["steps"] and asked["minutes"]:
         raise ConfigError("--steps and --minutes: one of them says how long")
-    only_data = {"judge", "domain", "dynamic_range"} & given
+    only_data = {"judge", "domain", "dynamic_range", "white"} & given
     if only_data and not asked["data"]:
         raise ConfigError(f"--{sorted(only_data)[0].replace('_', '-')} belongs to --data; leave it out")
     return Request(
@@ -40,7 +40,7 @@ def request_from(asked: Mapping[str, Any], given: set[str]) -> Request:
         settings=dict(setting(text) for text in asked["settings"]),
         phantom=asked["sim"] or asked["judge"],
         data=tuple(os.path.abspath(path) for path in asked["data"]),
-        stated={key: asked[key] for key in ("domain", "dynamic_range") if asked[key] is not None},
+        stated={key: asked[key] for key in ("domain", "dynamic_range", "white") if asked[key] is not None},
         steps=asked["steps"],
         minutes=asked["minutes"],
         changes={key: asked[key] for key in ("batch", "crop", "rate") if asked[key] is not None},

@@ -108,6 +108,7 @@ def methods(name: str | None) -> None:
               help="With --data: the phantom whose held-out frames choose the best weights.")  # fmt: skip
 @click.option("--domain", type=click.Choice(["log", "envelope", "db"]), help="With --data: what the numbers are.")
 @click.option("--dynamic-range", type=float, metavar="DB", help="With --data: decibels between black and white.")
+@click.option("--white", type=float, metavar="VALUE", help="With --data: the value that is 0 dB.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Start of every random stream.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that make data; one less than cores by default.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps; auto takes what is there.")

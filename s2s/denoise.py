@@ -53,6 +53,10 @@ class Denoiser:
 
         >>> s2s.load("nlm").denoise(image, domain="log", dynamic_range=50.0)  # doctest: +SKIP
         """
+        if np.ma.is_masked(image):
+            raise DataError("image: some pixels are masked, which no method knows; fill them, image.filled(value)")
+        if not domain:
+            raise ConfigError("domain: say what the numbers are: log, envelope, db, or a Domain")
         image = np.asarray(image)
         if image.dtype.kind not in "fiu" or image.ndim not in (2, 3) or not image.size:
             raise DataError(
@@ -63,7 +67,7 @@ class Denoiser:
         if not isinstance(domain, Domain):
             low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
             domain, _ = find_domain(image.dtype, low, high, Stated(domain, dynamic_range), "image")
-        wide = image.dtype == np.float64 or (image.dtype.kind in "iu" and image.dtype.itemsize > 2)
+        wide = image.dtype.itemsize > (4 if image.dtype.kind == "f" else 2)
         clean = np.empty(frames.shape, np.float64 if wide else np.float32)
         for index, frame in enumerate(frames):
             clean[index] = self.denoise_frame(frame, domain)

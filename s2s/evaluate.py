@@ -142,7 +142,7 @@ def evaluate(
         noisy = np.clip(frame.bmode, -view.dynamic_range, 0.0).astype(np.float32)
         images: dict[str, Image] = {}
         for name, denoise in methods.items():
-            images[name], seconds = _run(name, denoise, noisy)
+            images[name], seconds = _run(f"{name}, frame {number}", denoise, noisy)
             rows.append(Row(name, number, seconds, score_image(images[name], view)))
         if number < pictures:
             images["truth"] = view.truth_db.astype(np.float32)
@@ -157,7 +157,10 @@ def _run(name: str, denoise: Denoise, noisy: Image) -> tuple[Image, float]:
     """The image that a denoiser makes of a copy of its own, and the seconds it took."""
     given = noisy.copy()
     start = time.perf_counter()
-    result = np.asarray(denoise(given))
+    try:
+        result = np.asarray(denoise(given))
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
     seconds = time.perf_counter() - start
     if result.shape != noisy.shape:
         raise DataError(f"{name}: it made an image of shape {result.shape} from {noisy.shape}; the shape must stay")
@@ -277,14 +280,15 @@ def to_json(evaluation: Evaluation) -> str:
         ],
         "rows": [asdict(row) for row in evaluation.rows],
     }
-    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+    return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
+    """Plain data as JSON can hold it: None for nan and infinity."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 

@@ -28,6 +28,12 @@ class HeldOut:
         renderer = Renderer(phantom, seed=held_out_seed(seed))
         return cls(tuple(renderer.render(index) for index in range(count)))
 
+    @property
+    def alike(self) -> bool:
+        """Whether all show one scene, which is then the scene of the training too."""
+        first, *others = (frame.truth.bmode for frame in self.frames)
+        return bool(others) and all(np.array_equal(first, other) for other in others)
+
     def scores(self, method: Method | None) -> dict[str, float]:
         """Mean PSNR and SSIM against truth/bmode, raw and after a tone fit; of the noisy frames for no method."""
         rows = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from usim.io.dataset import open_frames
 
 #: Endings of files that usim wrote, and of pictures.
 DATASETS, PICTURES = (".h5", ".hdf5"), (".png", ".npy")
+#: Files that a process keeps open; more of them are read again when their turn comes.
+_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,14 @@ class Recordings:
     """The images of files and folders as a source of samples, one image a scene.
 
     items: (path, frame in it).  needs: keys of a sample; `x` exists in data of usim only.  stated: what is known of
-    the pictures' numbers.  seed: of the order.
+    the pictures' numbers.  seed: of the order.  note: what was assumed about the pictures, in words; "" for nothing.
     """
 
     items: tuple[tuple[str, int], ...]
     needs: tuple[str, ...]
     stated: Stated
     seed: int
+    note: str = ""
 
     @classmethod
     def of(
@@ -42,25 +46,25 @@ class Recordings:
         """
         if "y2" in needs:
             raise ConfigError("--data: files hold no independent looks at one scene (y2); use --sim, or another method")
-        items = [item for path in paths for item in _items(Path(path), stated)]
+        notes: list[str] = []
+        items = [item for path in paths for item in _items(Path(path), stated, notes)]
         pictures = [path for path, _ in items if Path(path).suffix.lower() in PICTURES]
         if "x" in needs and pictures:
             raise ConfigError(
                 f"--data: {pictures[0]} has no truth to learn from (x); use data of usim or --sim, or another method"
             )
-        return cls(tuple(items), needs, stated, seed)
+        more = f"; {len(notes) - 1} more by the same rules" if len(notes) > 1 else ""
+        return cls(tuple(items), needs, stated, seed, notes[0] + more if notes else "")
 
     def open(self) -> Callable[[int], list[Sample]]:
         """Return the function that reads the samples of a scene; scenes go on for ever, epoch after epoch."""
-        opened: dict[str, Callable[[int], Sample]] = {}
+        opened = functools.lru_cache(_KEPT)(self._reader)
 
         def samples(index: int) -> list[Sample]:
             epoch, place = divmod(index, len(self.items))
             order = np.random.Generator(np.random.Philox(np.random.SeedSequence(self.seed, spawn_key=(epoch,))))
             path, frame = self.items[order.permutation(len(self.items))[place]]
-            if path not in opened:
-                opened[path] = self._reader(path)
-            return [opened[path](frame)]
+            return [opened(path)(frame)]
 
         return samples
 
@@ -72,7 +76,7 @@ class Recordings:
 
         def sample(index: int) -> Sample:
             frame = frames[index]
-            black = -float(frame.params["scene"]["image"]["dynamic_range"])
+            black = -float(self.stated.dynamic_range or frame.params["scene"]["image"]["dynamic_range"])
             return {
                 "y": np.maximum(frame.bmode, np.float32(black)),
                 "x": np.clip(frame.truth.bmode, black - BELOW_BLACK_DB, 0.0),
@@ -81,10 +85,12 @@ class Recordings:
         return sample
 
 
-def _items(path: Path, stated: Stated) -> Sequence[tuple[str, int]]:
+def _items(path: Path, stated: Stated, notes: list[str]) -> Sequence[tuple[str, int]]:
     if path.is_dir() and not any(path.glob("*.h5")):
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
         if not files:
             raise DataError(f"{path}: no images in this folder; {', '.join(DATASETS + PICTURES)} can be read")
-        return [item for file in files for item in _items(file, stated)]
-    return [(str(path), index) for index in range(len(open_image(path, stated).frames))]
+        return [item for file in files for item in _items(file, stated, notes)]
+    image = open_image(path, stated)
+    notes += [image.note] if image.note else []
+    return [(str(path), index) for index in range(len(image.frames))]

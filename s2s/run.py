@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ import torch
 
 from s2s.checkpoint import load_checkpoint, save_checkpoint
 from s2s.data import Feed, Pool, Simulation, Source, training_seed
+from s2s.evaluate import finite
 from s2s.held_out import HeldOut
 from s2s.images import Stated
 from s2s.methods import make, method_class
@@ -121,18 +124,23 @@ class Run:
         state.step, state.elapsed, state.best = resume["step"], resume["elapsed"], resume["best"]
         self._losses = resume.get("losses", [])
         self.scene = self.pool.start_at(state.step, tuple(resume["scene_shape"]))
-        _cut_metrics(self.folder / METRICS, state.step)
 
     def _source(self) -> Source:
         needs, request = self.state.method.needs, self.request
         if request.data:
-            return Recordings.of(request.data, needs, Stated(**request.stated), request.seed)
+            recordings = Recordings.of(request.data, needs, Stated(**request.stated), request.seed)
+            if recordings.note:
+                self.say(recordings.note)
+            return recordings
         return Simulation(self.phantom, training_seed(request.seed), needs, request.looks, self.plan.training.gain)
 
     def train(self, check: Callable[[], None]) -> Path:
         """Train to the end and return the path of the best checkpoint; `check` raises when the user wants to stop."""
         _make_folder(self.folder)
-        with Feed(self.source, start=self.scene, workers=self.workers) as feed:  # warms up meanwhile
+        with _alone(self.folder), Feed(self.source, start=self.scene, workers=self.workers) as feed:
+            if (self.folder / LAST).exists():
+                with _fitting(self.folder / METRICS):
+                    _cut_metrics(self.folder / METRICS, self.state.step)
             self._train(feed, check)
         return self.folder / BEST
 
@@ -142,6 +150,8 @@ class Run:
         self.held_out = HeldOut.simulate(self.phantom, self.request.seed, self.request.held_out)
         torch.set_num_threads(threads)  # numba's pool, when it starts, takes every core for torch as well
         self.noisy = self.held_out.scores(None)
+        if self.held_out.alike:
+            self.say(f"{self.phantom.source}: nothing in its scene varies; the scores tell nothing about other scenes")
         self.pool.batch(self.state.step, feed)  # what can't be cut is refused before anything is written
         feed.waited = 0.0
         if not self.state.step:
@@ -180,7 +190,7 @@ class Run:
             **scores,
             "noisy": self.noisy,
         }
-        _append(self.folder / METRICS, json.dumps(line) + "\n")
+        _append(self.folder / METRICS, json.dumps(finite(line), allow_nan=False) + "\n")
         if not state.best or scores["psnr_fit"] > state.best["psnr_fit"]:
             state.best = {"step": state.step, **scores}
             save_checkpoint(self.folder / BEST, state.average, {**self._about(), "scores": state.best})
@@ -270,6 +280,23 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"{folder}: cannot make this folder: {error.strerror}; choose another with -o") from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder; the system lets go of it when this process ends, in whatever way."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConfigError(f"{folder}: another training is at work in it; name another folder") from error
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _append(path: Path, text: str) -> None:

@@ -232,6 +232,23 @@ def test_arrays_that_are_refused(image, domain, text):
 def test_a_domain_that_is_unknown():
     with pytest.raises(ConfigError, match="allowed are db, log and envelope"):
         load("lee").denoise(GREY, "logarithmic")
+    for nothing in (None, ""):
+        with pytest.raises(ConfigError, match=r"^domain: say what the numbers are"):
+            load("lee").denoise(GREY, nothing)
+
+
+def test_masks_are_not_dropped_without_a_word():
+    masked = np.ma.masked_less(DB, np.median(DB))
+    with pytest.raises(DataError, match="some pixels are masked"):
+        load("lee").denoise(masked, "db")
+    np.testing.assert_array_equal(load("lee").denoise(np.ma.array(DB), "db"), load("lee").denoise(DB, "db"))
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", ">f4", "g"])
+def test_the_order_of_bytes_changes_nothing(dtype):
+    clean = load("median").denoise(DB.astype(dtype), "db")
+    assert clean.dtype == (np.float32 if dtype.endswith("4") else np.float64)
+    np.testing.assert_allclose(clean, load("median").denoise(DB, "db"), atol=1e-4)
 
 
 def test_methods_that_fail():

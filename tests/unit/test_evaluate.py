@@ -224,14 +224,24 @@ def test_the_detail_shows_a_border(evaluation):
 @pytest.mark.parametrize(
     ("result", "said"),
     [
-        (lambda image: image[:-1], r"bad: .*\(95, 96\) from \(96, 96\)"),
-        (lambda image: np.where(image < -20, np.nan, image), "bad: .* pixels are nan"),
-        (lambda image: image * np.inf, "bad: "),
+        (lambda image: image[:-1], r"bad, frame 0: .*\(95, 96\) from \(96, 96\)"),
+        (lambda image: np.where(image < -20, np.nan, image), "bad, frame 0: .* pixels are nan"),
+        (lambda image: image * np.inf, "bad, frame 0: "),
     ],
 )
 def test_a_broken_method_is_named(frames, result, said):
     with pytest.raises(DataError, match=said):
         evaluate({"good": blur, "bad": result}, frames)
+
+
+def test_an_image_that_a_method_refuses_is_named(frames):
+    def picky(image):
+        if np.array_equal(image, np.clip(frames[1].bmode, -60, 0).astype(np.float32)):
+            raise DataError("image: constant")
+        return image
+
+    with pytest.raises(DataError, match=r"^picky, frame 1: image: constant$"):
+        evaluate({"picky": picky}, frames)
 
 
 def test_no_frames_and_the_name_noisy_are_refused(frames):

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+import s2s.recordings
 import s2s.run
 from s2s.checkpoint import load_checkpoint
 from s2s.cli import main
@@ -379,6 +380,47 @@ def test_data_of_usim_bring_their_truth(files):
             np.testing.assert_array_equal(sample["x"], np.clip(frame.truth.bmode, -70.0, 0.0))
         blind = Recordings.of([place], ("y",), Stated(), seed=0).open()(0)[0]
         np.testing.assert_array_equal(blind["y"], read(0)[0]["y"])
+        for needs in (("y", "x"), ("y",)):
+            shallow = Recordings.of([place], needs, Stated(dynamic_range=30.0), seed=0).open()(0)[0]
+            np.testing.assert_array_equal(shallow["y"], np.maximum(read(0)[0]["y"], -30.0))
+        assert shallow["y"].min() == -30.0
+
+
+def test_what_is_assumed_about_pictures_is_said(files, small, tmp_path):
+    folder, _, _ = files
+    words = []
+    request = replace(small, method="speckle2self", settings={}, changes={}, data=(str(folder / "pictures"),))
+    Run.new(request, tmp_path / "out", **{**SURROUNDINGS, "say": words.append})
+    (line,) = words
+    assert "a.png: taken as log-compressed, 60 dB between black and white" in line
+    assert line.endswith("; 2 more by the same rules")
+    stated = Stated("log", 50.0)
+    assert not Recordings.of([folder / "pictures/a.png"], ("y",), stated, seed=0).note
+    assert not Recordings.of([folder / "data"], ("y",), Stated(), seed=0).note
+
+
+def test_grey_levels_of_twelve_bits_teach_when_white_is_stated(tmp_path, capsys):
+    grey = np.random.default_rng(0).integers(0, 4096, (32, 32), dtype=np.uint16)
+    PIL.Image.fromarray(grey).save(tmp_path / "deep.png")
+    command = ["train", "--data", str(tmp_path / "deep.png"), "--steps", "1", "-o", str(tmp_path / "out")]
+    assert main(command) == 3
+    assert "with --white" in capsys.readouterr().err
+    assert main([*command, "--white", "4095", "--crop", "64"]) == 2
+    assert "smaller than crops of 64" in capsys.readouterr().err
+    y = Recordings.of([tmp_path / "deep.png"], ("y",), Stated(white=4095.0), seed=0).open()(0)[0]["y"]
+    np.testing.assert_allclose(y, (grey / 4095.0 - 1.0) * 60.0, atol=1e-4)
+
+
+def test_only_some_of_many_files_are_kept(files, monkeypatch):
+    folder, _, _ = files
+    source, opened = Recordings.of([folder / "pictures"], ("y",), Stated(), seed=0), []
+    monkeypatch.setattr(s2s.recordings, "_KEPT", 2)
+    read = Recordings._reader
+    monkeypatch.setattr(Recordings, "_reader", lambda self, path: opened.append(path) or read(self, path))
+    samples = source.open()
+    for index in range(16):
+        samples(index)
+    assert 3 < len(opened) < 16
 
 
 @pytest.mark.parametrize(
@@ -655,6 +697,40 @@ def test_a_folder_that_holds_a_training_is_refused(small, whole):
     with pytest.raises(ConfigError, match="holds a training; go on with it with --resume"):
         Run.new(replace(small, seed=6), whole, **SURROUNDINGS)
     assert (whole / "last.pt").read_bytes() == before
+
+
+def test_a_folder_in_which_a_training_is_at_work_is_refused(small, tmp_path):
+    late = Run.new(replace(small, seed=6), tmp_path, **SURROUNDINGS)
+    tried = []
+
+    def check():
+        if not tried:
+            told = (tmp_path / "metrics.jsonl").read_text()
+            for other in (late, Run.resumed(tmp_path, **SURROUNDINGS)):
+                with pytest.raises(ConfigError, match="another training is at work in it") as error:
+                    other.train(lambda: None)
+                tried.append(error)
+            assert (tmp_path / "metrics.jsonl").read_text() == told
+
+    request = replace(small, steps=4, held_out=1)
+    Run.new(request, tmp_path, **SURROUNDINGS).train(check)
+    assert len(tried) == 2
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+    Run.resumed(tmp_path, **SURROUNDINGS).train(lambda: None)
+
+
+def test_a_scene_that_never_varies_is_named_and_perfect_scores_are_json(small, tmp_path):
+    still = tmp_path / "still.yaml"
+    still.write_text(
+        "probe: L11-5v\nimage: {x: [-2 mm, 2 mm], z: [8 mm, 12 mm], pixels: [32, 32]}\n"
+        "background: {echogenicity: anechoic}\n"
+    )
+    words = []
+    request = replace(small, phantom=str(still), steps=2, held_out=2)
+    Run.new(request, tmp_path / "out", **{**SURROUNDINGS, "say": words.append}).train(lambda: None)
+    assert words[0].endswith("nothing in its scene varies; the scores tell nothing about other scenes")
+    assert lines(tmp_path / "out")[0]["noisy"]["psnr"] is None
+    assert "Infinity" not in (tmp_path / "out/metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
