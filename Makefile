@@ -84,7 +84,7 @@ demo: core
 	@echo; echo "3 of 8: four of its frames beside their truths"
 	$(BIN)/usim view demo/training -o demo/training.png --frames 0,1,2,3
 	@echo; echo "4 of 8: Speckle2Self learns from noisy images alone, simulated while it learns (three minutes)"
-	$(BIN)/s2s train --sim phantoms/training.yaml --method speckle2self --batch 4 --minutes 3 -o demo/speckle2self
+	$(BIN)/s2s train --sim phantoms/training.yaml --method speckle2self --minutes 3 -o demo/speckle2self
 	@echo; echo "5 of 8: Noise2Noise learns from pairs of independent looks (three minutes)"
 	$(BIN)/s2s train --sim phantoms/training.yaml --method noise2noise --batch 4 --minutes 3 -o demo/noise2noise
 	@echo; echo "6 of 8: frames that neither has seen"

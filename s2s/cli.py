@@ -119,7 +119,7 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
           **asked: Any) -> None:  # fmt: skip
     """Train a method, on simulation made while it learns or on images in files, and judge it on the truth.
 
-    Held-out frames are denoised twenty times; their scores are printed and kept in metrics.jsonl, and best.pt holds
+    Held-out frames are denoised twelve times; their scores are printed and kept in metrics.jsonl, and best.pt holds
     the weights that came closest to the truth. A stopped training goes on with --resume.
 
     \b

@@ -39,7 +39,7 @@ from usim.progress import human_time
 
 BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
 #: Validations in a training, seconds between checkpoints beside them, seconds between lines that show life.
-VALIDATIONS, SAVE_EVERY_S, LINE_EVERY_S = 20, 60.0, 10.0
+VALIDATIONS, SAVE_EVERY_S, LINE_EVERY_S = 12, 60.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Request:
     seed: int = 0
     reuse: float = 4.0
     looks: int = 2
-    held_out: int = 6
+    held_out: int = 4
 
 
 class Run:
@@ -191,7 +191,7 @@ class Run:
             "noisy": self.noisy,
         }
         _append(self.folder / METRICS, json.dumps(finite(line), allow_nan=False) + "\n")
-        if not state.best or scores["psnr_fit"] > state.best["psnr_fit"]:
+        if not state.best or scores["psnr"] > state.best["psnr"]:
             state.best = {"step": state.step, **scores}
             save_checkpoint(self.folder / BEST, state.average, {**self._about(), "scores": state.best})
         text = f"psnr {scores['psnr']:.2f} dB, {scores['psnr_fit']:.2f} after a tone fit"

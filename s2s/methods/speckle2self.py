@@ -63,7 +63,7 @@ class Speckle2Self(Method):
         "paper": {"norm": "instance", "head": "instance-relu", "scaling": "minmax", "compression": 0.4},
     }
     TRAINING: ClassVar[dict[str, Training]] = {
-        "default": Training(rate=2e-3),
+        "default": Training(batch=4, crop=128, rate=2e-3),
         "toy": Training(steps=2_000, batch=4, rate=2e-3),
         "paper": Training(
             steps=50_000,
