@@ -54,13 +54,13 @@ TRAPS = [
 
 @pytest.mark.parametrize(("text", "line", "message"), [trap[1:] for trap in TRAPS], ids=[trap[0] for trap in TRAPS])
 def test_traps_are_refused_with_their_line(text, line, message):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ConfigError) as caught:
         phantom_from_text(text, "p.yaml")
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert message in str(caught.value)
     assert re.match(rf"p\.yaml:{line}:\d+: ", str(caught.value)), str(caught.value)
-    # Each takes below 0.1 s on an idle core (60,000 nodes: 0.09 s, the others below 0.01 s); 1 s allows a busy one.
+    # Of CPU time each takes below 0.1 s (60,000 nodes: 0.09 s, the others below 0.01 s); the limit is for odd machines.
     assert seconds < 1.0
 
 
