@@ -150,7 +150,7 @@ def test_a_run_without_a_finished_shard_leaves_nothing(tmp_path, phantom, fake_r
 
 
 def test_requests_beyond_the_machine_are_refused_before_work(tmp_path, phantom):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ResourceError, match="bytes are needed"):
         generate(phantom, tmp_path / "out", frames=10**12)
     huge = tmp_path / "huge.yaml"
@@ -160,7 +160,7 @@ def test_requests_beyond_the_machine_are_refused_before_work(tmp_path, phantom):
         patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free}))
         with pytest.raises(ResourceError, match="bytes of memory are needed"):
             generate(load_phantom(huge), tmp_path / "out", frames=1000, shard_size=1000)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert not (tmp_path / "out").exists()
 
 
