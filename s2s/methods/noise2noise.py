@@ -11,6 +11,9 @@ target with independent noise has the same minimiser as against the target's mea
 
     s2s train --sim --method noise2noise --minutes 20 -o runs/noise2noise
 
+**Reached** in `make demo`, three minutes on two cores, on eight unseen frames: 36.71 dB PSNR, where non-local means
+reach 35.92 and the noisy frames have 21.05. The picture was made with those weights.
+
 **Fails** on real pairs whose speckle is correlated, such as neighbouring frames of a still probe: it keeps what they
 share.
 """

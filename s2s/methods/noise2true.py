@@ -12,6 +12,10 @@ network: this is the ceiling of every table.
 
     s2s train --sim --method noise2true --minutes 20 -o runs/noise2true
 
+**Reached** on the toy scene, 20.65 dB before, with 1.1 M parameters on one core: 33.08 dB after 43 s of training, 34.99
+after 213 s, 35.57 after 370 s, 36.11 after 668 s (`benchmarks/toy_denoise.py --method noise2true --seconds 43 213 370
+668`).
+
 **Fails** where a scene looks like nothing in the training phantom: it has learnt what to expect.
 """
 
