@@ -19,8 +19,8 @@ default works on decibels with a linear head, a fixed scale, and BatchNorm with 
 that a pixel does not depend on what lies far away: tiles and the frames of a video agree.
 
 **Reached** in `make demo`, three minutes on two cores, on eight unseen frames: 32.42 dB PSNR, 34.29 after a tone fit,
-where a Gaussian blur reaches 33.70 and 35.50, and the noisy frames have 21.05 and 27.94. The picture was made with those
-weights.
+where a Gaussian blur reaches 33.70 and 35.50, and the noisy frames have 21.05 and 27.94. The picture was made with
+those weights.
 
 **Fails** by losing what is small: everything passes through cells of 16 x 16 pixels, and point targets go first. As
 published it forces a share of each image to black. Speckle that survives the resampling stays.
