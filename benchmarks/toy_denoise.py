@@ -22,7 +22,8 @@ import torch
 
 from s2s.ask import setting
 from s2s.data import Feed, Pool
-from s2s.domain import RANGE_DB, from_scale, to_scale
+from s2s.denoise import Denoiser
+from s2s.domain import RANGE_DB, Domain
 from s2s.methods import METHODS, make, method_class
 from s2s.methods.base import Method
 from s2s.metrics.fidelity import psnr, tone_fit
@@ -43,7 +44,8 @@ def score(method: Method | None, images: list[tuple[np.ndarray, np.ndarray]]) ->
     """Mean PSNR, raw and after a tone fit, and seconds per image; of the noisy images for no method."""
     raw, fitted = [], []
     start = time.perf_counter()
-    outputs = [noisy if method is None else denoise(method, noisy) for noisy, _ in images]
+    shown = Domain("db", RANGE_DB)
+    outputs = [noisy if method is None else Denoiser(method).denoise_frame(noisy, shown) for noisy, _ in images]
     seconds = (time.perf_counter() - start) / len(images)
     for output, (_, clean) in zip(outputs, images, strict=True):
         raw.append(psnr(output, clean, RANGE_DB))
@@ -53,12 +55,6 @@ def score(method: Method | None, images: list[tuple[np.ndarray, np.ndarray]]) ->
         "psnr_fit": round(float(np.mean(fitted)), 2),
         "seconds_per_image": round(seconds, 4),
     }
-
-
-def denoise(method: Method, noisy: np.ndarray) -> np.ndarray:
-    """One image (H, W) in dB."""
-    y = torch.from_numpy(to_scale(noisy, method.domain).astype(np.float32))[None, None]
-    return from_scale(method.denoise(y).numpy()[0, 0], method.domain)
 
 
 def train(name: str, settings: dict[str, object], changes: dict[str, object], seconds: float) -> State:

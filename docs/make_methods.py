@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from s2s.listing import kind_of
 from s2s.methods import METHODS, method_class, settings_of
 from s2s.methods.base import KEYS, Method
 
@@ -74,13 +75,6 @@ def page(name: str) -> str:
     if kind.TRAINING:
         parts += ["## Training", training_table(kind)]
     return "\n\n".join(parts) + "\n"
-
-
-def kind_of(kind: type[Method]) -> str:
-    """Return "filter", "learned", or "fitted to each image"."""
-    if not kind.needs:
-        return "filter"
-    return "fitted to each image" if kind.fit_steps else "learned"
 
 
 def text_of(kind: type[Method]) -> str:

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from s2s.methods import make, method_class
 from s2s.methods.base import Method
-from usim.errors import ConfigError, DataError
+from usim.errors import ConfigError, DataError, first_line
 from usim.io.atomic import write_atomic
 from usim.units import show
 
 FORMAT = "s2s-1"
+#: The checkpoint by which the folder of a training is loaded: the weights that came closest to the truth.
+BEST = "best.pt"
 _MARK = b"s2s-sha2"
 _FOOTER = 32 + len(_MARK)
 
@@ -50,7 +52,7 @@ def save_checkpoint(path: Path, method: Method, about: dict[str, Any], resume: d
     """
     weights = method.state_dict()
     if resume is None:
-        weights = {key: value for key, value in weights.items() if not key.startswith(method.TRAINING_ONLY or ("\0",))}
+        weights = {key: value for key, value in weights.items() if not key.startswith(method.TRAINING_ONLY)}
     content = {
         "format": FORMAT,
         "method": method.name,
@@ -83,7 +85,7 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
         missing, unexpected = method.load_state_dict(content["weights"], strict=False)
         if content["domain"] != method_class(name).domain:
             raise DataError(f"{path}: made for the domain {content['domain']!r}, {name} has {method.domain!r}")
-        needed = [key for key in missing if not key.startswith(method.TRAINING_ONLY or ("\0",))]
+        needed = [key for key in missing if not key.startswith(method.TRAINING_ONLY)]
         about, resume = content["about"], content["resume"]
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise DataError(f"{path}: does not fit this version of s2s: {_line(error)}; train it again") from error
@@ -123,4 +125,4 @@ def _differs(found: Tensor | None, own: Tensor) -> bool:
 
 
 def _line(error: Exception) -> str:
-    return show((str(error).splitlines() or [type(error).__name__])[0], 200)
+    return show(first_line(error), 200)

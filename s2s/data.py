@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from s2s.domain import to_scale
 from s2s.methods.base import Method, Training
 from usim.errors import ConfigError, ResourceError, UsimError
+from usim.phantom.draw import addressed
 from usim.phantom.load import Phantom
 from usim.phantom.schema import CloudFile
 from usim.pipeline import Renderer
@@ -85,7 +86,7 @@ class Simulation:
                     "independent looks are needed; choose a model (field, plane, volume) or another method"
                 )
             black = -scene.image.dynamic_range
-            gain = np.float32(_stream(self.seed, _GAIN, index).uniform(*self.gain))
+            gain = np.float32(addressed(self.seed, _GAIN, index).uniform(*self.gain))
             images = [np.minimum(renderer.image(index, look) + gain, 0.0) for look in range(self.looks)]
             truth = renderer.stage(index).truth.bmode + gain if "x" in self.needs else None
             found = []
@@ -113,10 +114,6 @@ def held_out_seed(seed: int) -> int:
 
 def _derived(seed: int, purpose: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)[0])
-
-
-def _stream(seed: int, purpose: int, number: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(purpose, number))))
 
 
 class _Scenes(IterableDataset[Any]):
@@ -241,7 +238,7 @@ class Pool:
         """Batch number `step`: tensors (B, 1, crop, crop) by key."""
         while not self.scene_shape or self._taken < self._wanted(step):
             self._take(next(feed))
-        random = _stream(self._seed, _BATCH, step)
+        random = addressed(self._seed, _BATCH, step)
         crops = [self._crop(random) for _ in range(self._training.batch)]
         return {key: torch.from_numpy(np.stack([crop[key] for crop in crops])[:, None]) for key in crops[0]}
 

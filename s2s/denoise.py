@@ -11,18 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from s2s.checkpoint import BEST, load_checkpoint
 from s2s.domain import RANGE_DB, Domain, Kind, from_scale, to_scale
 from s2s.images.image import Stated, find_domain, shown_db, survey
 from s2s.methods import METHODS, make, method_class
 from s2s.methods.base import Method
-from usim.errors import ConfigError, DataError, ResourceError, UsimError
+from usim.errors import ConfigError, DataError, ResourceError, UsimError, first_line
 
 #: Images of more pixels are cut into tiles: a U-Net of 64 channels takes about 1 kB per pixel.
 _TILED_ABOVE = 1 << 20
 #: Side of a tile's own part in pixels; the halo comes on top.
 _TILE = 768
-#: The checkpoint that a run folder is loaded by: the weights that came closest to the truth.
-_BEST = "best.pt"
 
 
 class Denoiser:
@@ -128,11 +127,11 @@ def load(spec: str | os.PathLike[str], *, device: str = "cpu") -> Denoiser:
     refuse_device(device)
     path, text = Path(spec), os.fspath(spec)
     name = text.partition(":")[0]
-    best = path / _BEST
+    best = path / BEST
     if text and (path.is_file() or best.is_file()):
         return _from_checkpoint(best if path.is_dir() else path, device)
     if text and path.is_dir() and name not in METHODS:
-        raise DataError(f"{path}: no {_BEST} in this folder; name one that s2s train wrote, or a checkpoint")
+        raise DataError(f"{path}: no {BEST} in this folder; name one that s2s train wrote, or a checkpoint")
     if isinstance(spec, os.PathLike) or os.sep in name or path.suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
         raise DataError(f"{path}: no such checkpoint; name one that s2s train wrote, or a filter (see s2s methods)")
     kind = method_class(name)
@@ -147,8 +146,6 @@ def load(spec: str | os.PathLike[str], *, device: str = "cpu") -> Denoiser:
 
 
 def _from_checkpoint(path: Path, device: str) -> Denoiser:
-    from s2s.checkpoint import load_checkpoint
-
     checkpoint = load_checkpoint(path)
     return Denoiser(checkpoint.method, checkpoint=checkpoint.sha256, device=device)
 
@@ -181,8 +178,7 @@ def refuse_device(device: str) -> None:
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise ConfigError(f"device: {device!r} can't be used here: {reason}; use cpu") from error
+        raise ConfigError(f"device: {device!r} can't be used here: {first_line(error)}; use cpu") from error
 
 
 def _parts(side: int, multiple: int) -> list[tuple[int, int]]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from s2s.denoise import Denoiser
 from s2s.images import READERS, Image, Stated, open_image
-from usim.errors import ConfigError, ResourceError
+from usim.errors import ConfigError
+from usim.io.atomic import make_folder
 
 #: Opened images are kept from the check to their turn while they fit this many bytes; later ones are opened again.
 _KEPT_BYTES = 256 << 20
@@ -50,7 +51,7 @@ def denoise_files(
         image = kept.pop(0) or open_image(source, stated)
         if image.note:
             tell(image.note)
-        _make_folder(target.parent)
+        make_folder(target.parent)
         start = time.perf_counter()
         pixels = _denoise(image, denoiser, source, target, tell, check)
         yield target, _summary(image, pixels, time.perf_counter() - start)
@@ -115,10 +116,3 @@ def _summary(image: Image, pixels: int, seconds: float) -> str:
     return (
         f"{frames}{pixels / 1e6:.2f} Mpixel, {seconds * 1e3:.0f} ms, {pixels / 1e6 / max(seconds, 1e-9):.2f} Mpixel/s"
     )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"{folder}: cannot make this folder: {error.strerror}; choose another output") from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from s2s.data import held_out_seed
-from s2s.domain import from_scale, to_scale
+from s2s.denoise import Denoiser
+from s2s.domain import Domain
+from s2s.images.image import shown_db
 from s2s.methods.base import Method
-from s2s.metrics.fidelity import psnr, ssim, tone_fit
+from s2s.metrics.fidelity import fidelity
 from usim.frame import Frame
 from usim.phantom.load import Phantom
 from usim.pipeline import Renderer
@@ -36,19 +37,11 @@ class HeldOut:
 
     def scores(self, method: Method | None) -> dict[str, float]:
         """Mean PSNR and SSIM against truth/bmode, raw and after a tone fit; of the noisy frames for no method."""
+        denoiser = None if method is None else Denoiser(method, device=str(next(method.parameters()).device))
         rows = []
         for frame in self.frames:
             depth = float(frame.params["scene"]["image"]["dynamic_range"])
-            clean = np.maximum(frame.bmode, -depth)
-            if method is not None:
-                device = next(method.parameters()).device
-                y = torch.from_numpy(to_scale(clean, method.domain).astype(np.float32))[None, None]
-                clean = from_scale(method.denoise(y.to(device)).cpu().numpy()[0, 0], method.domain)
-            truth, fitted = frame.truth.bmode, tone_fit(clean, frame.truth.bmode, depth)
-            rows.append({
-                "psnr": psnr(clean, truth, depth),
-                "ssim": ssim(clean, truth, depth),
-                "psnr_fit": psnr(fitted, truth, depth),
-                "ssim_fit": ssim(fitted, truth, depth),
-            })  # fmt: skip
+            domain = Domain("db", depth)
+            clean = denoiser.denoise_frame(frame.bmode, domain) if denoiser else shown_db(frame.bmode, domain)
+            rows.append(fidelity(clean, frame.truth.bmode, depth))
         return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

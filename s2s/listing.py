@@ -16,7 +16,7 @@ def list_methods() -> str:
     for name in METHODS:
         kind = method_class(name)
         summary = (inspect.getdoc(kind) or "").split("\n")[0]
-        rows.append((name, _kind(kind), _needs(kind), ", ".join(kind.PRESETS), summary))
+        rows.append((name, kind_of(kind), _needs(kind), ", ".join(kind.PRESETS), summary))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join("  ".join([*map(str.ljust, row, widths), row[4]]).rstrip() for row in rows)
 
@@ -27,7 +27,7 @@ def describe_method(name: str) -> str:
     Raises ConfigError for an unknown name.
     """
     kind = method_class(name)
-    lines = [f"{name}: {_kind(kind)}", "", inspect.cleandoc(kind.__doc__ or ""), "", "settings:"]
+    lines = [f"{name}: {kind_of(kind)}", "", inspect.cleandoc(kind.__doc__ or ""), "", "settings:"]
     settings = settings_of(kind)
     width = max(map(len, settings), default=0)
     lines += [f"  {key:{width}} = {value!r}" for key, value in settings.items()] or ["  none"]
@@ -39,7 +39,8 @@ def describe_method(name: str) -> str:
     return "\n".join(lines)
 
 
-def _kind(kind: type[Method]) -> str:
+def kind_of(kind: type[Method]) -> str:
+    """Return "filter", "learned", or "fitted to each image"."""
     if not kind.needs:
         return "filter"
     return "fitted to each image" if kind.fit_steps else "learned"

@@ -15,6 +15,7 @@ from s2s.images import Stated, open_image
 from s2s.images.image import shown_db
 from usim.errors import ConfigError, DataError
 from usim.io.dataset import open_frames
+from usim.phantom.draw import addressed
 
 #: Endings of files that usim wrote, and of pictures.
 DATASETS, PICTURES = (".h5", ".hdf5"), (".png", ".npy")
@@ -62,8 +63,7 @@ class Recordings:
 
         def samples(index: int) -> list[Sample]:
             epoch, place = divmod(index, len(self.items))
-            order = np.random.Generator(np.random.Philox(np.random.SeedSequence(self.seed, spawn_key=(epoch,))))
-            path, frame = self.items[order.permutation(len(self.items))[place]]
+            path, frame = self.items[addressed(self.seed, epoch).permutation(len(self.items))[place]]
             return [opened(path)(frame)]
 
         return samples

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from s2s.checkpoint import load_checkpoint, save_checkpoint
+from s2s.checkpoint import BEST, load_checkpoint, save_checkpoint
 from s2s.data import Feed, Pool, Simulation, Source, training_seed
 from s2s.evaluate import finite
 from s2s.held_out import HeldOut
@@ -32,12 +32,12 @@ from s2s.methods import make, method_class
 from s2s.methods.base import Method, Training
 from s2s.recordings import Recordings
 from s2s.train import Plan, State, fit
-from usim.errors import ConfigError, DataError, ResourceError
-from usim.io.atomic import no_room, write_atomic
+from usim.errors import ConfigError, DataError, first_line
+from usim.io.atomic import make_folder, no_room, write_atomic
 from usim.phantom.load import Phantom, load_phantom, phantom_from_text
 from usim.progress import human_time
 
-BEST, LAST, METRICS = "best.pt", "last.pt", "metrics.jsonl"
+LAST, METRICS = "last.pt", "metrics.jsonl"
 #: Validations in a training, seconds between checkpoints beside them, seconds between lines that show life.
 VALIDATIONS, SAVE_EVERY_S, LINE_EVERY_S = 12, 60.0, 10.0
 
@@ -136,7 +136,7 @@ class Run:
 
     def train(self, check: Callable[[], None]) -> Path:
         """Train to the end and return the path of the best checkpoint; `check` raises when the user wants to stop."""
-        _make_folder(self.folder)
+        make_folder(self.folder)
         with _alone(self.folder), Feed(self.source, start=self.scene, workers=self.workers) as feed:
             if (self.folder / LAST).exists():
                 with _fitting(self.folder / METRICS):
@@ -271,15 +271,8 @@ def _fitting(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(f"{path}: does not fit this version of s2s: {reason}; start a new training") from error
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"{folder}: cannot make this folder: {error.strerror}; choose another with -o") from error
 
 
 @contextlib.contextmanager

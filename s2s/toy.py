@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from s2s.domain import LOG_BIAS_DB, LOWEST_DB, RANGE_DB
+from usim.phantom.draw import addressed
 
 Image = NDArray[np.float64]
 
@@ -99,15 +100,12 @@ class ToyScenes:
         """Return the function that draws the samples of scene number 0, 1, 2, ..."""
 
         def samples(index: int) -> list[dict[str, NDArray[np.float32]]]:
-            generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(self.seed, spawn_key=(index,))))
+            generator = addressed(self.seed, index)
             scene = toy_scene(generator)
             looks = toy_looks(scene, generator, looks=2, clip=False)
             clean = toy_clean(scene, clip=False)
-            every = [{"y": np.clip(look, -RANGE_DB, 0.0), "y2": other, "x": clean} for look, other in _pairs(looks)]
+            pairs = zip(looks, reversed(looks), strict=True)
+            every = [{"y": np.clip(look, -RANGE_DB, 0.0), "y2": other, "x": clean} for look, other in pairs]
             return [{key: sample[key].astype(np.float32) for key in self.needs} for sample in every]
 
         return samples
-
-
-def _pairs(looks: list[Image]) -> list[tuple[Image, Image]]:
-    return [(looks[0], looks[1]), (looks[1], looks[0])]

@@ -48,3 +48,14 @@ def synthetic_frame(index=0, *, shape=(24, 16), look=0, probe=None, wider=0.0, n
 @pytest.fixture
 def make_frame():
     return synthetic_frame
+
+
+@pytest.fixture
+def one_thread():
+    """Torch in one thread, whatever numba's pool asks for: bits depend on their number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usim.console import print_surroundings, run_console, start
+from usim.console import print_surroundings, program_group, run_console, start
 from usim.errors import ConfigError
 
 if TYPE_CHECKING:
     from usim.phantom.load import Phantom
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, help="Print the version; with -v also those of the libraries, and devices.")
-@click.option("-v", "--verbose", count=True, help="Say more (twice: everything).")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-@click.pass_context
+@program_group
 def cli(context: click.Context, version: bool, verbose: int, quiet: bool) -> None:
     """Simulate ultrasound images together with the truth behind their speckle.
 

@@ -5,12 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
 from usim.errors import ConfigError, ResourceError, UsimError
 from usim.interrupts import INTERRUPTED, Interrupts
+
+
+def program_group(command: Callable[..., None]) -> click.Group:
+    """Make the group of a command line, with the options that all of ours have; for `start` to act on."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+        click.option("-v", "--verbose", count=True, help="Say more (twice: everything)."),
+        click.option(
+            "--version", is_flag=True, help="Print the version; with -v also those of the libraries, and devices."
+        ),
+    ):
+        command = option(command)
+    settings = {"help_option_names": ["-h", "--help"]}
+    return click.group(invoke_without_command=True, context_settings=settings)(click.pass_context(command))
 
 
 def start(context: click.Context, program: str, version: str, *, verbose: int, quiet: bool) -> None:

@@ -1,6 +1,15 @@
 """One tree of errors. Each says what is wrong, where, what is allowed, and the cure; each has one exit code."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error, or its type when it says nothing: ours are one line each.
+
+    >>> first_line(ValueError("no\\nreason"))
+    'no'
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class UsimError(Exception):
     """Base of every error that usim raises on purpose; `exit_code` is what the command line returns."""
 

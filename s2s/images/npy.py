@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2s.images.image import Image, Stated, find_domain, quantise, survey
-from usim.errors import DataError
+from usim.errors import DataError, first_line
 from usim.io.growing import growing
 
 
@@ -29,7 +29,7 @@ def read_npy(path: Path, stated: Stated) -> Image:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # numpy raises errors of many kinds on damaged headers
-        raise DataError(f"{path}: damaged: {_first_line(error)}; save it again with numpy.save") from error
+        raise DataError(f"{path}: damaged: {first_line(error)}; save it again with numpy.save") from error
     frames = array[None] if array.ndim == 2 else array
     ranges = [survey(frame, _place(path, index, array.ndim)) for index, frame in enumerate(frames)]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
@@ -72,7 +72,3 @@ def _inspect(file: BinaryIO, path: Path) -> None:
 
 def _place(path: Path, index: int, dims: int) -> str:
     return str(path) if dims == 2 else f"{path}: frame {index}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -133,11 +133,11 @@ class Speckle2Self(Method):
     def infer(self, y: Tensor) -> Tensor:
         """The full-scale branch, (B, 1, H, W) on the scale 1 + dB / 60."""
         image = self._compress(y)
-        low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
         clean = self.decoder(self.encoder(self._normalise(image)))
-        if self.minmax:
-            return self._expand(low + clean.clamp(0.0, 1.0) * (high - low))
-        return self._expand(clean * SPREAD + MIDDLE)
+        if not self.minmax:
+            return self._expand(clean * SPREAD + MIDDLE)
+        low, high = _extremes(image)
+        return self._expand(low + clean.clamp(0.0, 1.0) * (high - low))
 
     def _compress(self, y: Tensor) -> Tensor:
         return db_to_amplitude(self.compression * from_scale(y, "db")) if self.compression else y
@@ -148,5 +148,10 @@ class Speckle2Self(Method):
     def _normalise(self, image: Tensor) -> Tensor:
         if not self.minmax:
             return (image - MIDDLE) / SPREAD
-        low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+        low, high = _extremes(image)
         return (image - low) / (high - low).clamp_min(1e-6)
+
+
+def _extremes(image: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest value of each image (B, 1, 1, 1)."""
+    return image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)

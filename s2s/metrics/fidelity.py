@@ -76,3 +76,14 @@ def tone_fit(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float) -> 
     mean = np.bincount(place.ravel(), weights=truth.ravel()) / count
     curve: Array = isotonic_regression(mean, weights=count).x
     return curve[place.reshape(image.shape)]
+
+
+def fidelity(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float) -> dict[str, float]:
+    """PSNR and SSIM of an image (H, W), raw and after the tone fit, by name."""
+    fitted = tone_fit(image_db, truth_db, dynamic_range)
+    return {
+        "psnr": psnr(image_db, truth_db, dynamic_range),
+        "psnr_fit": psnr(fitted, truth_db, dynamic_range),
+        "ssim": ssim(image_db, truth_db, dynamic_range),
+        "ssim_fit": ssim(fitted, truth_db, dynamic_range),
+    }

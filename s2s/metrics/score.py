@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from s2s.metrics.detection import gcnr
 from s2s.metrics.edges import edge_width
-from s2s.metrics.fidelity import psnr, shown, ssim, tone_fit
+from s2s.metrics.fidelity import fidelity, shown
 from s2s.metrics.frame_view import FrameView
 from s2s.metrics.homogeneity import hom
 from s2s.metrics.speckle import enl
@@ -52,12 +52,9 @@ def score_image(image_db: ArrayLike, view: FrameView) -> dict[str, float]:
     """
     depth, truth = view.dynamic_range, shown(view.truth_db, view.dynamic_range)
     raw = np.asarray(image_db, dtype=np.float64)
-    image, fitted = shown(raw, depth), tone_fit(raw, truth, depth)
+    image = shown(raw, depth)
     return {
-        "psnr": psnr(image, truth, depth),
-        "psnr_fit": psnr(fitted, truth, depth),
-        "ssim": ssim(image, truth, depth),
-        "ssim_fit": ssim(fitted, truth, depth),
+        **fidelity(raw, truth, depth),
         "enl": enl(image, truth, view.background),
         "hom": hom(image, depth),
         "hom_true": hom(truth, depth),

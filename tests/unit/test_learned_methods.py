@@ -31,15 +31,8 @@ DISTINCT = {
 }
 SCALES = (1.0, 0.5, 0.25)
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 every = pytest.mark.parametrize(("name", "preset"), [(name, preset) for (name, _), preset in DISTINCT.items()])
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def sample(seed, shape=(64, 64), clip=True):

@@ -48,13 +48,7 @@ regions:
 HEIGHT, WIDTH, LOOKS = 30, 40, 2
 SMALL = {"width": 4, "depth": 1}
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass(frozen=True)

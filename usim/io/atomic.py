@@ -59,6 +59,14 @@ def write_atomic(path: Path, data: bytes, *, exclusive: bool = False) -> None:
         raise no_room(path, error, len(data)) from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they are missing; raises ResourceError when the system refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot make this folder: {error.strerror}; choose another with -o") from error
+
+
 def no_room(path: Path, error: OSError, size: int) -> ResourceError:
     """Return the one-line error for a refused write of `size` bytes to `path`."""
     reason = error.strerror or type(error).__name__
