@@ -6,6 +6,7 @@ import os
 import numpy as np
 import PIL.Image
 import pytest
+from failing import NthFails
 
 from s2s.cli import main
 from s2s.denoise import load
@@ -95,16 +96,7 @@ def test_the_nth_write_fails(inputs, tmp_path, monkeypatch, code, call):
     for path, _ in denoise_files(inputs, denoiser, str(tmp_path / "whole"), stated=Stated()):
         whole[path.name] = path.read_bytes()
     for n in range(1, 60):
-        folder, left = tmp_path / f"run-{n}", n
-        original = getattr(os, call)
-
-        def failing(*arguments, original=original, **options):
-            nonlocal left
-            left -= 1
-            if left == 0:
-                raise OSError(code, os.strerror(code))
-            return original(*arguments, **options)
-
+        folder, failing = tmp_path / f"run-{n}", NthFails(call, n, code)
         error = None
         run = denoise_files(inputs, denoiser, str(folder), stated=Stated())
         with monkeypatch.context() as patch:
@@ -113,16 +105,16 @@ def test_the_nth_write_fails(inputs, tmp_path, monkeypatch, code, call):
                 list(run)
             except ResourceError as caught:
                 error = caught
-        assert (error is None) == (left > 0), f"{call} number {n} failed and nobody noticed"
+        assert (error is None) == (failing.left > 0), f"{call} number {n} failed and nobody noticed"
         if error is not None:
             assert "bytes are needed" in str(error)
             assert str(folder) in str(error)
             assert "\n" not in str(error)
         found = {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
         assert all(found[name] == whole[name] for name in found)
-        if left > 0:
+        if failing.left > 0:
             break
-    assert left > 0
+    assert failing.left > 0
     assert found == whole
 
 

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from failing import NthFails
 
 import usim.generate
 from usim.errors import ConfigError, DataError, ResourceError
@@ -85,16 +86,7 @@ def test_equal_runs_give_equal_files(tmp_path, phantom):
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace", "link"])
 def test_the_nth_write_fails(tmp_path, phantom, fake_renderer, monkeypatch, code, call):
     for n in range(1, 51):
-        folder, left = tmp_path / f"run-{n}", n
-        original = getattr(os, call)
-
-        def failing(*arguments, original=original, **options):
-            nonlocal left
-            left -= 1
-            if left == 0:
-                raise OSError(code, os.strerror(code))
-            return original(*arguments, **options)
-
+        folder, failing = tmp_path / f"run-{n}", NthFails(call, n, code)
         error = None
         with monkeypatch.context() as patch:
             patch.setattr(os, call, failing)
@@ -102,7 +94,7 @@ def test_the_nth_write_fails(tmp_path, phantom, fake_renderer, monkeypatch, code
                 generate(phantom, folder, workers=1, shard_size=2)
             except ResourceError as caught:
                 error = caught
-        assert (error is None) == (left > 0), f"{call} number {n} failed and nobody noticed"
+        assert (error is None) == (failing.left > 0), f"{call} number {n} failed and nobody noticed"
         if error is not None:
             assert error.exit_code == 4
             assert "\n" not in str(error)
@@ -113,9 +105,9 @@ def test_the_nth_write_fails(tmp_path, phantom, fake_renderer, monkeypatch, code
             listed = {shard.name for shard in read_manifest(folder).shards}
             assert names - {"run.json", "manifest.json"} == listed
             assert len(list(open_frames(folder))) == 2 * len(listed)
-        if left > 0:
+        if failing.left > 0:
             break
-    assert left > 0
+    assert failing.left > 0
 
 
 def test_an_occupied_folder_is_refused_and_left_alone(tmp_path, phantom, fake_renderer):
