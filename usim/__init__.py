@@ -12,12 +12,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from usim.events import Delays, Diverging, Focused, FullMatrix, PlaneWave
     from usim.frame import Axes, Frame, Truth
     from usim.io.dataset import open_frames as open
     from usim.medium import Medium
     from usim.phantom.load import load_phantom
     from usim.pipeline import simulate
-    from usim.probe import Probe
+    from usim.probe import Probe, Waveform
     from usim.scatterers import Scatterers
     from usim.streams import stream
 
@@ -25,11 +26,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Axes",
+    "Delays",
+    "Diverging",
+    "Focused",
     "Frame",
+    "FullMatrix",
     "Medium",
+    "PlaneWave",
     "Probe",
     "Scatterers",
     "Truth",
+    "Waveform",
     "errors",
     "load_phantom",
     "open",
@@ -40,11 +47,17 @@ __all__ = [
 # Names are imported when they are first used (PEP 562): importing everything takes more than a second.
 _HOMES = {
     "Axes": "usim.frame:Axes",
+    "Delays": "usim.events:Delays",
+    "Diverging": "usim.events:Diverging",
+    "Focused": "usim.events:Focused",
     "Frame": "usim.frame:Frame",
+    "FullMatrix": "usim.events:FullMatrix",
     "Medium": "usim.medium:Medium",
+    "PlaneWave": "usim.events:PlaneWave",
     "Probe": "usim.probe:Probe",
     "Scatterers": "usim.scatterers:Scatterers",
     "Truth": "usim.frame:Truth",
+    "Waveform": "usim.probe:Waveform",
     "load_phantom": "usim.phantom.load:load_phantom",
     "open": "usim.io.dataset:open_frames",
     "simulate": "usim.pipeline:simulate",

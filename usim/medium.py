@@ -20,4 +20,10 @@ class Medium(Description):
     sound_speed: Annotated[float, Quantity("speed", least=300.0, most=6000.0)] = 1540.0
     """Metres per second; 300 to 6000 spans gases to bone."""
     attenuation: Annotated[float, Quantity("attenuation", least=0.0, most=20.0)] = 0.5
-    """dB/cm/MHz, one way, proportional to frequency."""
+    """dB/cm/MHz, one way: alpha(f) = attenuation f^attenuation_power, f in MHz."""
+    attenuation_power: Annotated[float, Quantity("number", least=0.0, most=3.0)] = 1.0
+    """Power of the frequency that attenuation follows; with another than 1, attenuation is in dB/cm/MHz^power."""
+
+    def alpha(self, frequency: float) -> float:
+        """Attenuation at a frequency in Hz, one way, dB/cm."""
+        return float(self.attenuation * (frequency * 1e-6) ** self.attenuation_power)

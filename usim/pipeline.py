@@ -64,7 +64,7 @@ class Setting:
         """The setting of a scene; raises ConfigError where no echo comes back from the reference depth."""
         focused = isinstance(scene.transmit, FocusedScan)
         focus = scene.transmit.depth if focused else sum(scene.image.z) / 2.0
-        loss = scene.medium.attenuation * scene.probe.center_frequency * 1e-6 * 2.0 * focus * 1e2
+        loss = scene.medium.alpha(scene.probe.center_frequency) * 2.0 * focus * 1e2
         if loss > MOST_LOSS_DB:
             raise ConfigError(
                 f"medium.attenuation: echoes from {focus * 1e3:g} mm lose {loss:.0f} dB at the centre frequency, "

@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 # The second of each row is what people mean most often when a bare number is beyond the limits.
 UNITS: Final[dict[str, dict[str, Decimal]]] = {
     "length": {"m": Decimal(1), "mm": Decimal("1e-3"), "cm": Decimal("1e-2"), "um": Decimal("1e-6")},
+    "time": {"s": Decimal(1), "us": Decimal("1e-6"), "ms": Decimal("1e-3"), "ns": Decimal("1e-9")},
     "frequency": {"Hz": Decimal(1), "MHz": Decimal("1e6"), "kHz": Decimal("1e3")},
     "speed": {"m/s": Decimal(1), "mm/us": Decimal("1e3"), "km/s": Decimal("1e3")},
     "attenuation": {"dB/cm/MHz": Decimal(1), "dB/m/MHz": Decimal("1e-2"), "dB/m/Hz": Decimal("1e4")},

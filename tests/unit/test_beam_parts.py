@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from usim.engines.aperture import element_factor, half_aperture, pupil_integral, window
+from usim.elements import window
+from usim.engines.aperture import element_factor, half_aperture, pupil_integral
 from usim.engines.beam import Beam
 from usim.engines.pulse import Pulse, excitation_spectrum, probe_response
 from usim.medium import Medium

@@ -27,15 +27,6 @@ def _leggauss(nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return roots_legendre(nodes)  # in O(n^2), numpy's in O(n^3); the same to 1e-13
 
 
-def window(name: str, position: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Apodization at normalised aperture positions (any shape; -1 and 1 are the edges, 0 outside)."""
-    inside = np.abs(position) <= 1.0
-    if name == "boxcar":
-        return inside.astype(np.float64)
-    base = {"hann": 0.5, "hamming": 0.54}[name]
-    return inside * (base + (1.0 - base) * np.cos(np.pi * position))
-
-
 def element_factor(slope: NDArray[np.float64], element_width: float, wavelength: float) -> NDArray[np.float64]:
     """Directivity of a flat element in a soft baffle, sinc(w sin / lambda) cos, towards slope = tan(angle)."""
     cosine = 1.0 / np.sqrt(1.0 + slope * slope)

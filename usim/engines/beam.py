@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from usim.engines.aperture import element_factor, half_aperture, pupil_integral, window
+from usim.elements import window
+from usim.engines.aperture import element_factor, half_aperture, pupil_integral
 from usim.engines.elevation import Elevation
 from usim.engines.pulse import Pulse
 from usim.medium import Medium
@@ -70,7 +71,8 @@ class Beam:
     @cached_property
     def elevation(self) -> Elevation:
         """The two-way elevation profile."""
-        return Elevation(self.probe.element_height, self.probe.elevation_focus, self.wavelength_at)
+        focus = math.inf if self.probe.elevation_focus is None else self.probe.elevation_focus
+        return Elevation(self.probe.element_height, focus, self.wavelength_at)
 
     def transmit_half_aperture(self) -> float:
         """Half the transmit aperture in metres (focused scans)."""

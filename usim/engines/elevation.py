@@ -21,8 +21,8 @@ PROFILE_POINTS = 257
 class Elevation:
     """Complex two-way elevation profile E(y; z) = Y(y; z)^2 of a rectangular element with a cylindrical lens.
 
-    height: element height in metres.  focus: the lens's focal length in metres.  wavelength: metres, as a function of
-    depth in metres (any shape).
+    height: element height in metres.  focus: the lens's focal length in metres, inf without a lens.
+    wavelength: metres, as a function of depth in metres (any shape).
     """
 
     height: float

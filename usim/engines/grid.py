@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.engines.aperture import element_factor, half_aperture, window
+from usim.elements import window
+from usim.engines.aperture import element_factor, half_aperture
 from usim.engines.beam import Beam
 from usim.engines.resample import cell_filter, coarsest_step, interpolation_error, interpolator
 from usim.scan import Image

@@ -45,6 +45,7 @@ class Pulse:
 
     frequency: (F,) Hz, uniform.  amplitude: (F,), real, 0 dB at its peak, without attenuation.
     center_frequency: Hz, the demodulation frequency k0 c / 2 pi, never shifted.
+    attenuation, attenuation_power: those of the medium.
     """
 
     frequency: NDArray[np.float64]
@@ -52,6 +53,7 @@ class Pulse:
     center_frequency: float
     sound_speed: float
     attenuation: float
+    attenuation_power: float = 1.0
 
     @classmethod
     def of(cls, probe: Probe, cycles: float, medium: Medium) -> Pulse:
@@ -62,18 +64,24 @@ class Pulse:
         band = wide[np.abs(amplitude) > SPECTRUM_FLOOR * peak]
         frequency = np.linspace(band[0], band[-1], SPECTRUM_POINTS)
         amplitude = excitation_spectrum(frequency, probe.center_frequency, cycles) * probe_response(frequency, probe)
-        return cls(frequency, amplitude / peak, probe.center_frequency, medium.sound_speed, medium.attenuation)
+        loss = medium.attenuation, medium.attenuation_power
+        return cls(frequency, amplitude / peak, probe.center_frequency, medium.sound_speed, *loss)
+
+    @cached_property
+    def alpha(self) -> NDArray[np.float64]:
+        """Attenuation (F,) at each frequency, one way, dB/cm."""
+        return self.attenuation * (self.frequency * 1e-6) ** self.attenuation_power
 
     def spectrum(self, depth: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Attenuated amplitude spectra (D, F) of echoes from `depth` (D,) metres: 10^(-alpha f 2z / 20)."""
-        loss_db = self.attenuation * (self.frequency * 1e-6)[None, :] * (2.0 * depth * 1e2)[:, None]
+        """Attenuated amplitude spectra (D, F) of echoes from `depth` (D,) metres: 10^(-alpha(f) 2z / 20)."""
+        loss_db = self.alpha[None, :] * (2.0 * depth * 1e2)[:, None]
         return self.amplitude[None, :] * 10.0 ** (-loss_db / 20.0)
 
     @cached_property
     def _centroids(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         depth = np.linspace(0.0, DEEPEST, CENTROID_NODES)
         # relative to the lowest frequency: the absolute loss of a deep echo can underflow
-        loss_db = self.attenuation * 2e-4 * np.outer(depth, self.frequency - self.frequency[0])
+        loss_db = 2e2 * np.outer(depth, self.alpha - self.alpha[0])
         power = (self.amplitude * 10.0 ** (-loss_db / 20.0)) ** 2
         return depth, (power * self.frequency).sum(axis=1) / power.sum(axis=1)
 

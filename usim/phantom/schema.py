@@ -13,8 +13,11 @@ from usim.phantom.regions import AnyRegion, Echogenicity, Position
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Tgc
 from usim.transmit import PlaneScan, Transmit
-from usim.units import Count, Quantity
+from usim.units import Count, Quantity, show
 
+# Fields of a probe that phantom files have no use for: their images are those of a straight row of elements, whose
+# response follows from its bandwidth. Channel data takes any probe.
+NOT_IN_PHANTOMS = ("radius", "positions", "normals", "impulse_response")
 MOST_REGIONS = 4096
 MOST_POINTS = 65536
 MOST_FRAMES = 10**9
@@ -129,6 +132,16 @@ class Scene(Description):
     """Start of every random stream."""
     engine: Literal["psf"] = "psf"
     """The engine that makes the image."""
+
+    @model_validator(mode="after")
+    def _probe_fits(self) -> Scene:
+        given = [name for name in NOT_IN_PHANTOMS if getattr(self.probe, name) is not None]
+        if given:
+            raise ValueError(
+                f"probe.{given[0]}: phantom files need a linear (or phased linear) array whose response follows from "
+                f"its bandwidth, and '{show(self.probe.name)}' has `{given[0]}`; take another probe, such as L11-5v"
+            )
+        return self
 
     @model_validator(mode="after")
     def _texture_fits(self) -> Scene:
