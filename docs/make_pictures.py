@@ -115,6 +115,8 @@ def keys() -> list[str]:
     for prefix, models in MODELS.items():
         for model in models:
             for name in model.model_fields:
+                if model is Probe and name in schema.NOT_IN_PHANTOMS:
+                    continue
                 key = f"{prefix}.{name}" if prefix else name
                 if key not in nested and key not in found:
                     found.append(key)

@@ -31,7 +31,8 @@ S2S_FUNCTIONS = {
     "s2s.methods.make": s2s.methods.make,
 }
 S2S_CLASSES = {"s2s.denoise.Denoiser": s2s.denoise.Denoiser, "s2s.Domain": s2s.Domain}
-CLASSES = ("Frame", "Truth", "Axes", "Probe", "Medium", "Scatterers")
+EVENTS = ("PlaneWave", "Focused", "Diverging", "FullMatrix", "Delays")
+CLASSES = ("Frame", "Truth", "Axes", "Probe", "Waveform", "Medium", "Scatterers", *EVENTS)
 
 
 def fill(page: str, name: str, content: str) -> str:

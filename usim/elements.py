@@ -111,7 +111,7 @@ def firings_of(events: Event | Sequence[Event], elements: Elements, sound_speed:
     >>> firings_of(PlaneWave(), elements_of(Probe.preset("L7-4")), 1540.0).delays.shape
     (1, 128)
     """
-    several = list(events) if isinstance(events, list | tuple) else [events]
+    several: list[Event] = list(events) if isinstance(events, Sequence) else [events]
     if not several:
         raise ConfigError("events: there are none; give at least one, such as PlaneWave()")
     if not (np.isfinite(sound_speed) and sound_speed > 0):

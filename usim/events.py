@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from usim.description import Description
 from usim.probe import MOST_ELEMENTS, Coordinate, Listed, Waveform
@@ -14,39 +14,43 @@ from usim.units import Quantity, did_you_mean, show
 
 STEEPEST = math.radians(80.0)
 WINDOWS: tuple[Apodization, ...] = ("boxcar", "hann", "hamming")
-_WEIGHT = Quantity("number", least=-1e6, most=1e6)
 
 
-def _weights(given: Any) -> Any:
-    """Accept a window's name or one weight per element."""
+def _window_or_weights(given: Any) -> Any:
+    """Refuse what is neither a window's name nor a list of weights, in one message."""
     given = given.tolist() if hasattr(given, "tolist") else given
-    if isinstance(given, str):
-        if given not in WINDOWS:
-            hint = did_you_mean(given, WINDOWS)
-            raise ValueError(f"'{show(given)}' is none of {', '.join(WINDOWS)}, nor one weight per element{hint}")
+    if isinstance(given, list | tuple):
+        if len(given) > MOST_ELEMENTS:
+            raise ValueError(f"expected at most {MOST_ELEMENTS} weights, got {len(given)}")
         return given
-    if not isinstance(given, list | tuple) or not 1 <= len(given) <= MOST_ELEMENTS:
-        raise ValueError(f"expected a window ({', '.join(WINDOWS)}) or a list of one weight per element")
-    weights = []
-    for i, weight in enumerate(given):
-        try:
-            weights.append(_WEIGHT.check(weight))
-        except ValueError as error:
-            raise ValueError(f"weight {i}: {error}") from None
+    if given not in WINDOWS:
+        hint = did_you_mean(given, WINDOWS) if isinstance(given, str) else ""
+        raise ValueError(f"'{show(given)}' is none of {', '.join(WINDOWS)}, nor a list of one weight per element{hint}")
+    return given
+
+
+def _not_all_off(weights: Any) -> Any:
     if not any(weights):
         raise ValueError("all elements are off: at least one weight must differ from 0")
-    return tuple(weights)
+    return weights
 
 
-def _refuse_missing(delays: Any) -> Any:
-    for i, delay in enumerate(delays) if isinstance(delays, list | tuple) else ():
-        if delay is None or (isinstance(delay, float) and math.isnan(delay)):
-            raise ValueError(f"delay {i} is {show(delay)}; switch an element off by a weight of 0 in `apodization`")
-    return delays
+def _not_missing(delay: Any) -> Any:
+    if delay is None or (isinstance(delay, float) and math.isnan(delay)):
+        raise ValueError(
+            f"expected a finite delay, got {show(delay)}; an element is switched off by a weight of 0 in `apodization`"
+        )
+    return delay
 
 
-Weights = Annotated[Apodization | tuple[float, ...], PlainValidator(_weights)]
-Delay = Annotated[float, Quantity("time", least=0.0, most=0.1)]
+Weight = Annotated[float, Quantity("number", least=-1e6, most=1e6)]
+Weights = Annotated[
+    Annotated[Apodization, Tag("window")]
+    | Annotated[tuple[Weight, ...], Field(fail_fast=True), AfterValidator(_not_all_off), Tag("weights")],
+    Discriminator(lambda given: "window" if isinstance(given, str) else "weights"),
+    BeforeValidator(_window_or_weights),
+]
+Delay = Annotated[float, Quantity("time", least=0.0, most=0.1), BeforeValidator(_not_missing)]
 Behind = Annotated[float, Quantity("length", least=-10.0, most=0.0)]
 
 
@@ -117,7 +121,6 @@ class Delays(Weighted):
     delays: Annotated[
         tuple[Delay, ...],
         Field(max_length=MOST_ELEMENTS, fail_fast=True),
-        BeforeValidator(_refuse_missing),
         Listed,
     ]
     """Seconds, one per element, at least 0."""

@@ -11,7 +11,6 @@ from usim.description import Description
 from usim.errors import ConfigError
 from usim.units import Count, Quantity, did_you_mean, show
 
-MOST_IN_A_ROW: Final = 1024
 MOST_ELEMENTS: Final = 16384
 MOST_SAMPLES: Final = 65536
 WIDEST_KERF: Final = 5e-3
@@ -111,9 +110,9 @@ class Probe(Description):
     name: Annotated[str, Field(max_length=100)] = "custom"
     """The name that is written to files."""
     elements: Annotated[int, Count(1, MOST_ELEMENTS)]
-    """Number of elements; 2 to 1024 in a row or on an arc."""
+    """Number of elements; at least 2, but for `positions`."""
     pitch: Annotated[float, Quantity("length", above=0, most=5e-3)] | None
-    """Metres; distance (along the chord) of neighbouring element centres. Needed unless `positions` are given."""
+    """Metres; distance of neighbouring element centres, straight. `positions` do without."""
     element_width: Annotated[float, Quantity("length", above=0, most=5e-3)]
     """Metres; active width of an element along x, at most the pitch."""
     element_height: Annotated[float, Quantity("length", above=0, most=50e-3)]
@@ -247,12 +246,8 @@ class Probe(Description):
     def _check_row(self) -> None:
         if self.pitch is None:
             raise ValueError("pitch: an array in a row needs one; only `positions` do without")
-        if not 2 <= self.elements <= MOST_IN_A_ROW:
-            side = "beyond" if self.elements > 2 else "below"
-            limit = MOST_IN_A_ROW if self.elements > 2 else 2
-            raise ValueError(
-                f"elements: {self.elements} is {side} {limit}: expected 2 to {MOST_IN_A_ROW} in a row or on an arc"
-            )
+        if self.elements < 2:
+            raise ValueError("elements: 1 is below 2; a single element is given by `positions`")
         if self.normals is not None:
             raise ValueError("normals: they belong to `positions`, which are missing; give both or neither")
         if self.radius is None:

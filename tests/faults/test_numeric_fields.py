@@ -8,10 +8,11 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from usim.description import refusals
+from usim.events import Delays, Diverging, Event, Focused, FullMatrix, PlaneWave
 from usim.medium import Medium
 from usim.phantom.regions import Circle, Ellipse, Layer, Polygon, Rectangle, Triangle
 from usim.phantom.schema import Background, CloudFile, CloudSpec, Point, Scene, Texture
-from usim.probe import PRESETS, Probe
+from usim.probe import PRESETS, Probe, Waveform
 from usim.scan import Image, Noise, Receive
 from usim.transmit import FocusedScan, PlaneScan
 from usim.units import Count, Quantity
@@ -21,10 +22,14 @@ PLACE = {"center": [0.0, 20 * MM], "echogenicity": -6.0, "angle": 0.1}
 CORNERS = [[-3 * MM, 10 * MM], [3 * MM, 10 * MM], [-3 * MM, 15 * MM]]
 IMAGE = {"x": [-19 * MM, 19 * MM], "z": [2 * MM, 42 * MM], "pixels": [8, 8], "dynamic_range": 60, "headroom": 25}
 
+ELEMENT = {"element_width": MM, "element_height": MM, "center_frequency": 5e6, "fractional_bandwidth": 0.6}
+SHOT = {"cycles": 1, "apodization": [1, 0.5]}
+
 # Documents of ordinary size that together set every numeric field of every model.
 EXAMPLES = {
-    Probe: [PRESETS["L11-5v"]],
-    Medium: [{"sound_speed": 1540, "attenuation": 0.5}],
+    Probe: [PRESETS["C5-2v"], {**ELEMENT, "positions": [[MM, 2 * MM, 3 * MM]], "normals": [[0.1, 0.2, 0.5]]}],
+    Waveform: [{"samples": [0.5, 1.0], "sampling_frequency": 40e6, "start": -25e-9}],
+    Medium: [{"sound_speed": 1540, "attenuation": 0.5, "attenuation_power": 1.1}],
     FocusedScan: [{"depth": 20 * MM, "f_number": 2.5, "cycles": 1}],
     PlaneScan: [{"angle": 0.1, "cycles": 1}],
     Receive: [{"f_number": 1.5}],
@@ -41,6 +46,11 @@ EXAMPLES = {
     Triangle: [{**PLACE, "size": 6 * MM}, {"vertices": CORNERS, "echogenicity": 1}],
     Polygon: [{**PLACE, "size": 6 * MM, "sides": 6}, {"vertices": CORNERS, "echogenicity": 1}],
     Layer: [{"z": [2 * MM, 5 * MM], "echogenicity": 3}],
+    PlaneWave: [{"angle": 0.1, **SHOT}],
+    Focused: [{"point": [MM, 2 * MM, 20 * MM], **SHOT}],
+    Diverging: [{"source": [MM, 2 * MM, -20 * MM], **SHOT}],
+    FullMatrix: [{"cycles": 1}],
+    Delays: [{"delays": [1e-6, 2e-6], **SHOT}],
     Scene: [
         {"probe": "L11-5v", "image": IMAGE, "background": {"echogenicity": 0}, "tgc": 1.0, "frames": 2, "seed": 3}
     ],
@@ -121,7 +131,7 @@ def bad_values(mark, ordinary):
 
 
 def test_every_model_has_an_example():
-    assert set(models_of(Scene)) == set(EXAMPLES)
+    assert {*models_of(Scene), *models_of(Event)} == set(EXAMPLES)
 
 
 @pytest.mark.parametrize("model", EXAMPLES)

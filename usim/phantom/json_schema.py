@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from usim.phantom.ranges import FIXED, MOST_COPIES, MOST_OPTIONS
-from usim.phantom.schema import Scene
+from usim.phantom.schema import NOT_IN_PHANTOMS, Scene
 from usim.probe import PRESETS
 
 _PAIR: Final = {"type": "array", "items": {"type": ["number", "string"]}, "minItems": 2, "maxItems": 2}
@@ -36,6 +36,7 @@ def json_schema() -> dict[str, Any]:
                 "description": "So many copies, each drawn by itself.",
             }
     definitions["Probe"] = _with_presets(definitions["Probe"])
+    del definitions["Waveform"]
     for name, text in _NUMERIC.items():
         definitions[name] = {**_alone(name, _PAIR), "description": text}
     options = {"type": "array", "minItems": 1, "maxItems": MOST_OPTIONS}
@@ -73,10 +74,16 @@ def _wrapped(schema: dict[str, Any]) -> dict[str, Any]:
     kept = {key: schema[key] for key in ("description", "default") if key in schema}
     bare = {key: value for key, value in schema.items() if key not in (*kept, "discriminator", "title")}
     # Where the tag of a union is a choice, several of its members fit: oneOf would refuse that.
-    options = [_inside(option) for option in bare.get("anyOf", bare.get("oneOf", [bare]))]
+    options = [_inside(option) for option in _flat(bare)]
     numeric = any(option.get("type") in ("number", "integer") for option in options)
     ranges = [{"$ref": f"#/$defs/{name}"} for name in (*(_NUMERIC if numeric else ()), "choice")]
     return {**kept, "anyOf": [*options, *ranges]}
+
+
+def _flat(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the alternatives of a schema, those of its alternatives included."""
+    alternatives = schema.get("anyOf", schema.get("oneOf"))
+    return [schema] if alternatives is None else [inner for option in alternatives for inner in _flat(option)]
 
 
 def _inside(schema: dict[str, Any]) -> dict[str, Any]:
@@ -97,9 +104,20 @@ def _references(schema: Any) -> list[str]:
 
 
 def _with_presets(probe: dict[str, Any]) -> dict[str, Any]:
-    """A probe is a preset's name, a preset with some fields overridden, or all of the fields."""
-    name = {"enum": list(PRESETS), "description": "One of the probes that usim knows."}
+    """A probe is a preset's name, a preset with some fields overridden, or all of the fields.
+
+    Of pitch, element_width and kerf any two do.
+    """
+    name = {"enum": [preset for preset, given in PRESETS.items() if not {*given} & {*NOT_IN_PHANTOMS}]}
+    name["description"] = "One of the probes that usim knows."
+    properties = {key: value for key, value in probe["properties"].items() if key not in NOT_IN_PHANTOMS}
+    pitch = properties["pitch"]
+    properties["pitch"] = {**pitch, "anyOf": [option for option in pitch["anyOf"] if option != {"type": "null"}]}
+    kerf = {"kerf": {**properties["pitch"], "description": "Metres; the gap, instead of pitch or of element_width."}}
     fields = {key: value for key, value in probe.items() if key != "required"}
-    fields["properties"] = {"preset": _wrapped(name), **probe["properties"]}
-    fields["anyOf"] = [{"required": ["preset"]}, {"required": probe["required"]}]
-    return {"anyOf": [name, fields], "description": probe["description"]}
+    fields["properties"] = {"preset": _wrapped(name), **properties, **kerf}
+    others = [key for key in probe["required"] if key not in ("pitch", "element_width")]
+    pairs = [["pitch", "element_width"], ["pitch", "kerf"], ["element_width", "kerf"]]
+    fields["anyOf"] = [{"required": ["preset"]}, *({"required": [*others, *pair]} for pair in pairs)]
+    fields["description"] = "A linear array, centred on the origin, its elements along x."
+    return {"anyOf": [name, fields], "description": fields["description"]}
