@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from usim.beamforming import beamform
     from usim.events import Delays, Diverging, Focused, FullMatrix, PlaneWave
     from usim.frame import Axes, Frame, Truth
     from usim.io.dataset import open_frames as open
@@ -37,6 +38,7 @@ __all__ = [
     "Scatterers",
     "Truth",
     "Waveform",
+    "beamform",
     "errors",
     "load_phantom",
     "open",
@@ -58,6 +60,7 @@ _HOMES = {
     "Scatterers": "usim.scatterers:Scatterers",
     "Truth": "usim.frame:Truth",
     "Waveform": "usim.probe:Waveform",
+    "beamform": "usim.beamforming:beamform",
     "load_phantom": "usim.phantom.load:load_phantom",
     "open": "usim.io.dataset:open_frames",
     "simulate": "usim.pipeline:simulate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -35,3 +36,41 @@ def tgc_gain(setting: float | str, depth: Any, tissue: Any, reference: float) ->
     if setting == "auto":
         return xp.minimum(reference / xp.clip(tissue, 1e-300, None), xp.full_like(depth, MOST_GAIN))
     return 10.0 ** (float(setting) * depth * 100.0 / 10.0)
+
+
+def rf_to_iq(
+    data: Any,
+    t0: Any,
+    sampling_frequency: float,
+    demodulation: float,
+    band: tuple[float, float] | None = None,
+    upsample: int = 1,
+) -> Any:
+    """Analytic signal of real channel data, at baseband: (T, S, E) -> (T, upsample S, E) complex.
+
+        iq(t) = exp(-i 2 pi f_d t)  2 integral_{f > 0} RF(f) exp(i 2 pi f t) df,   t = t0 + n / (upsample f_s)
+
+    (Gabor 1946; a positive frequency turns as exp(+i 2 pi f t).)  t0: (T,) s, the first sample's absolute time.
+    sampling_frequency, demodulation f_d: Hz.  band: (lowest, highest) Hz that is kept; None keeps all.  upsample: how
+    many times denser the result is sampled.  Padded with as many zeros as there are samples, so that nothing wraps.
+    """
+    xp = array_namespace(data)
+    samples = data.shape[-2]
+    size = _smooth_length(2 * samples)
+    spectrum = xp.fft.rfft(data, n=size, axis=-2)
+    frequency = xp.arange(size // 2 + 1, dtype=t0.dtype) * (sampling_frequency / size)
+    edge = (frequency == 0.0) | (frequency == sampling_frequency / 2.0)
+    gain = xp.where(edge, xp.ones_like(frequency), xp.full_like(frequency, 2.0)) * upsample
+    if band is not None:
+        gain = xp.where((frequency >= band[0]) & (frequency <= band[1]), gain, xp.zeros_like(gain))
+    spectrum = spectrum * xp.astype(gain, data.dtype)[:, None]
+    analytic = xp.fft.ifft(spectrum, n=size * upsample, axis=-2)[..., : samples * upsample, :]
+    time = t0[:, None] + xp.arange(samples * upsample, dtype=t0.dtype) / (sampling_frequency * upsample)
+    angle = -2.0 * math.pi * xp.remainder(time * demodulation, xp.ones_like(time))
+    return analytic * xp.astype(xp.exp(1j * angle), analytic.dtype)[..., None]
+
+
+def _smooth_length(least: int) -> int:
+    """The shortest even length >= least that is a power of two, or 3/4, 5/8 or 9/16 of one: fast to transform."""
+    power = 1 << max(4, (least - 1).bit_length())
+    return min(n for n in (power, power * 3 // 4, power * 5 // 8, power * 9 // 16) if n >= least)

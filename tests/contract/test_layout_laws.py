@@ -29,7 +29,8 @@ FLOORS = (
     ("usim.io",),
     (
         "usim.engines",
-        "usim.beamform",
+        "usim.beamforming",
+        "usim._das_numba",
         "usim.process",
         "usim.scan_convert",
         "usim.speckle",
