@@ -116,8 +116,8 @@ def test_plane_waves_equal_a_sum_in_the_frequency_domain(angle):
     model = ElementSum("L11-5v", ("plane", angle), (1.5, "hann"))
     x_s, z_s = 1.1e-3, 12.3e-3
     x, z = x_s + np.linspace(-0.5e-3, 0.5e-3, 5), z_s + np.linspace(-0.3e-3, 0.3e-3, 25)
-    start = (z_s * np.cos(angle) + x_s * np.sin(angle) + z_s) / SPEED - 2.5e-6
-    data = channels(model, x_s, z_s, 0.0, start, 200)
+    start = (z_s * np.cos(angle) + x_s * np.sin(angle) + z_s) / SPEED - 3.5e-6
+    data = channels(model, x_s, z_s, 0.0, start, 240)
     rf = record((PlaneWave(angle=angle),), elements_of(Probe.preset("L11-5v")), data, np.array([start]))
     shift = rf.firings.delays[0, -1] - np.sin(angle) * model.element[-1] / SPEED  # the sum's time zero: at the column
     rf.t0 = rf.t0 + shift
@@ -136,8 +136,8 @@ def test_focused_lines_equal_a_sum_in_the_frequency_domain():
         for x in columns
     ]
     for z_s in (9e-3, 13.9e-3, 19e-3):
-        z, start = z_s + np.linspace(-0.3e-3, 0.3e-3, 25), 2.0 * z_s / SPEED - 2.5e-6
-        data = np.concatenate([channels(model, x_s, z_s, x, start, 200) for x in columns])
+        z, start = z_s + np.linspace(-0.3e-3, 0.3e-3, 25), 2.0 * z_s / SPEED - 3.5e-6
+        data = np.concatenate([channels(model, x_s, z_s, x, start, 240) for x in columns])
         rf = record(events, elements, data, np.full(4, start))
         used = rf.firings.weights != 0.0
         depth = np.hypot(focus, model.element - columns[:, None])
