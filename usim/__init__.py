@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from usim.phantom.load import load_phantom
     from usim.pipeline import simulate
     from usim.probe import Probe, Waveform
+    from usim.rf import RF, simulate_rf
     from usim.scatterers import Scatterers
     from usim.streams import stream
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "RF",
     "Axes",
     "Delays",
     "Diverging",
@@ -43,6 +45,7 @@ __all__ = [
     "load_phantom",
     "open",
     "simulate",
+    "simulate_rf",
     "stream",
 ]
 
@@ -57,6 +60,7 @@ _HOMES = {
     "Medium": "usim.medium:Medium",
     "PlaneWave": "usim.events:PlaneWave",
     "Probe": "usim.probe:Probe",
+    "RF": "usim.rf:RF",
     "Scatterers": "usim.scatterers:Scatterers",
     "Truth": "usim.frame:Truth",
     "Waveform": "usim.probe:Waveform",
@@ -64,6 +68,7 @@ _HOMES = {
     "load_phantom": "usim.phantom.load:load_phantom",
     "open": "usim.io.dataset:open_frames",
     "simulate": "usim.pipeline:simulate",
+    "simulate_rf": "usim.rf:simulate_rf",
     "stream": "usim.streams:stream",
 }
 

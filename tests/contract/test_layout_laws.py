@@ -26,6 +26,7 @@ FLOORS = (
     ("usim.generate", "usim.streams", "usim.view", "usim.info", "usim.export"),
     ("usim.sizing", "usim.workers", "usim.progress", "usim.interrupts"),
     ("usim.pipeline",),
+    ("usim.rf",),
     ("usim.io",),
     (
         "usim.engines",
