@@ -340,6 +340,19 @@ def fire_tile(position, amplitude, array, subs, offset, delay, weight, band, opt
 
 
 @compiled
+def field_tile(position, array, subs, offset, band, option, loss, bends, out):
+    """out (F/4, S, B ROW) = G_e,s(f) of scatterers at `position` (S, 3); the arguments are those of fire_tile."""
+    wide, pairs = out.shape[2], (subs.shape[0] + 1) // 2
+    state, path = aligned(pairs, wide).reshape(1, pairs, wide), aligned(pairs, wide // 4).reshape(1, pairs, wide // 4)
+    field = aligned(1, wide)
+    for s in range(len(position)):
+        set_states(position[s], array, subs, offset, band, option, loss, state, path, 0)
+        for f in range(out.shape[0]):
+            next_field(state, 0, path, bends[f], field, 0)
+            out[f, s] = field[0]
+
+
+@compiled
 def add_outer(rows, amplitude, i, re, im):
     """re, im (n,) += sum over eight scatterers of a_s g_s,i g_s,j, j < n; rows: Re g_s at s ROWS, Im g_s 8 ROWS on."""
     r0, m0 = amplitude[0] * rows[i], amplitude[0] * rows[i + 8 * ROWS]
