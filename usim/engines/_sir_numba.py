@@ -21,7 +21,9 @@ CACHE_FLOATS = 49152
 ROWS = 1056  # distance of the rows that `add_outer` reads: a multiple of the vector, but not of a page
 TOGETHER = 8  # scatterers that `add_outer` takes at once
 FIELDS_AT_ONCE = 128  # scatterers whose fields `capture_tile` keeps
-SMALLEST_SLOPE = 5e-3  # an element seen this close to its normal: its sinc is 1 to 2e-5, and edges do not cancel out
+# sinc(x) of a sub-element is not taken below this x: it is 1 to 1e-4 there, and edges would cancel out
+SMALLEST_ARGUMENT = 7e-3
+NARROWEST = 0.05  # wavelengths, up to which that holds
 
 # `contract` allows a*b + c in one rounding; nothing else is relaxed
 compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -140,6 +142,8 @@ def set_states(point, array, subs, offset, band, option, loss, state, path, s):
         shift_x, shift_y, edges = subs[k, 6], subs[k, 7], subs[k, 8]
         edge_x = 1.0 if edges == 1.0 or edges == 3.0 else 0.0
         edge_y = 1.0 if edges >= 2.0 else 0.0
+        least_x = SMALLEST_ARGUMENT / max(2.0 * abs(shift_x) * per_wave, NARROWEST)
+        least_y = SMALLEST_ARGUMENT / max(2.0 * abs(shift_y) * per_wave, NARROWEST)
         for b in range(blocks):
             o, p = b * ROW + 2 * LANES * (k % 2), b * 2 * LANES + LANES * (k % 2)
             # slices, so that the indices below are seen to be no negative ones
@@ -157,9 +161,10 @@ def set_states(point, array, subs, offset, band, option, loss, state, path, s):
                 cos = max(cos / r, 1e-9)
                 gain = weight / (three * r + (1.0 - three) * math.sqrt(r))
                 gain *= rigid + soft * cos + impedance * cos / (cos + ratio)
+                gain = gain if cos > 1e-9 else 0.0
                 gain *= sinc(width * ux * per_wave) * sinc(height * uy * per_wave)
-                ux = ux if abs(ux) > SMALLEST_SLOPE else SMALLEST_SLOPE
-                uy = uy if abs(uy) > SMALLEST_SLOPE else SMALLEST_SLOPE
+                ux = ux if abs(ux) > least_x else least_x
+                uy = uy if abs(uy) > least_y else least_y
                 gain /= (edge_x * ux + (1.0 - edge_x)) * (edge_y * uy + (1.0 - edge_y))
                 time = (r - shift_x * ux - shift_y * uy) / speed + lens - late[i]
                 gain *= decay(loss_first * r)

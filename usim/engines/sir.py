@@ -162,6 +162,7 @@ def propagation(face: Face, position: Array, frequency: Array) -> NDArray[np.com
         gain = weight / (r if solid else np.sqrt(r)) * (a + b * cos)
         if ratio >= 0.0:
             gain = weight / (r if solid else np.sqrt(r)) * cos / (cos + ratio)
+        gain = gain * (cos > 1e-9)  # what lies behind an element is not heard by it
         at = frequency if face.physics.directivity == "full" else np.full(1, face.center_frequency)
         directivity = np.sinc(e.width / nx * ux[..., None] * at / c)
         if solid:
