@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.engines import psf
-from usim.engines.expect import Expectation, PowerPlan, Reference, expect, expect_cloud, reference
+from usim.engines import calibrated, psf, sir_image
+from usim.engines.calibrated import CalibratedPlan, CalibratedPower
+from usim.engines.expect import Expectation, PowerPlan, Reference, expect, expect_cloud
 from usim.engines.noise import NoisePlan
 from usim.errors import ConfigError, ResourceError
 from usim.frame import Axes, Frame, Truth
@@ -35,14 +36,18 @@ MOST_SCATTERERS = 30_000_000  # some 8 GB while they are drawn and imaged, 270 b
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What frames share that have the same probe, medium, transmit, receive and image."""
+    """What frames share that have the same engine, probe, medium, transmit, receive and image.
+
+    exact: whether images are made by the exact engine; `plan` then makes their truth.
+    """
 
     plan: psf.Plan
+    exact: bool = False
 
     @cached_property
     def power(self) -> PowerPlan:
         """The incoherent twin of the plan."""
-        return PowerPlan(self.plan)
+        return CalibratedPower(self.plan) if isinstance(self.plan, CalibratedPlan) else PowerPlan(self.plan)
 
     @cached_property
     def noise(self) -> NoisePlan:
@@ -52,7 +57,7 @@ class Setting:
     @cached_property
     def reference(self) -> Reference:
         """Where dB and scatterer numbers are tied."""
-        return reference(self.power)
+        return self.power.reference
 
     @cached_property
     def axis_tissue(self) -> Array:
@@ -70,7 +75,15 @@ class Setting:
                 f"medium.attenuation: echoes from {focus * 1e3:g} mm lose {loss:.0f} dB at the centre frequency, "
                 f"at most {MOST_LOSS_DB:g} dB are allowed; lower the attenuation or the depth"
             )
-        return cls(psf.plan(scene.probe, scene.transmit, scene.receive, scene.medium, scene.image))
+        exact = scene.engine == "sir"
+        make = calibrated.plan if exact or scene.psf == "calibrated" else psf.plan
+        return cls(make(scene.probe, scene.transmit, scene.receive, scene.medium, scene.image), exact)
+
+    def echo(self, scatterers: Scatterers, *, elevation: bool = True) -> NDArray[np.complex64]:
+        """IQ (Z, X) of scatterers by the scene's engine, before noise and TGC; elevation: see psf.run."""
+        if not (self.exact and isinstance(self.plan, CalibratedPlan)):
+            return psf.run(self.plan, scatterers, elevation=elevation)
+        return np.complex64(self.plan.scale) * sir_image.run(self.plan.sir, scatterers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +102,8 @@ class Stage:
         strength, flat = mean_strength(self.given)
         if flat:
             at_focus = np.array([self.setting.reference.depth])
-            beam, y = self.setting.plan.beam, self.given.y[:1]
-            strength *= float(np.abs(beam.elevation(y, at_focus)[0]) ** 2)
+            plan, y = self.setting.plan, self.given.y[:1]
+            strength *= float(np.abs(plan.elevation(y, at_focus)[0]) ** 2)
             strength /= float(self.setting.power.elevation_energies(at_focus)[0][0])
         return Scatterers(self.given.position, self.given.amplitude / math.sqrt(strength))
 
@@ -183,7 +196,7 @@ class Stage:
     @cached_property
     def coherent(self) -> NDArray[np.complex64] | None:
         """Deterministic IQ (Z, X) of the points, before TGC; None without points."""
-        return psf.run(self.setting.plan, self.points) if self.scene.points else None
+        return self.setting.echo(self.points) if self.scene.points else None
 
     @cached_property
     def truth(self) -> Truth:
@@ -263,7 +276,7 @@ class Renderer:
         else:
             cloud = stage.scatterers(generator)
             whole = stage.given is not None or scene.scatterers.model == "volume"
-            iq = psf.run(setting.plan, cloud, elevation=whole)
+            iq = setting.echo(cloud, elevation=whole)
         if stage.coherent is not None:
             iq = iq + stage.coherent
         if stage.noise_power:
@@ -292,7 +305,7 @@ def _copy(truth: Truth) -> Truth:
 
 
 def _setting_key(scene: Scene) -> tuple[Any, ...]:
-    return scene.probe, scene.transmit, scene.receive, scene.medium, scene.image
+    return scene.probe, scene.transmit, scene.receive, scene.medium, scene.image, scene.engine, scene.psf
 
 
 def _params(stage: Stage, seed: int, index: int, look: int) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_an_error_shows_line_column_source_and_caret():
 
 def test_all_errors_come_at_once_in_order():
     text = "prob: L7-4\nimage: {x: [40, 0.1], z: [5 mm, 4 cm], pixels: [9000, 8]}\nbackground: {ecogenicity: 0}\n"
-    text += "transmit: {type: focusd}\nreceive: {apodization: han}\nprobe: L7-5\nengine: sir\nmedium: 3\n"
+    text += "transmit: {type: focusd}\nreceive: {apodization: han}\nprobe: L7-5\nengine: sird\nmedium: 3\n"
     found = re.findall(r"^p\.yaml:(\d+):\d+: ([\w.]+): (.*)", refusal(text), flags=re.M)
     assert [(line, path) for line, path, _ in found] == [
         ("1", "prob"),

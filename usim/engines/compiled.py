@@ -1,11 +1,21 @@
-"""Where the compiled kernels are kept, and whether they are there yet."""
+"""Where compiled kernels and calibrations are kept, and whether they are there yet."""
 
 from __future__ import annotations
 
+import io
+import logging
 import os
+import zipfile
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -27,3 +37,33 @@ def are_compiled() -> bool:
     """Whether a run will find its kernels compiled; if not, the first frame takes up to a minute longer."""
     names = ("build_bank", "lateral_pass", "lateral_power")
     return all(any(cache_folder().rglob(f"_*_numba.{name}-*.nbi")) for name in names)
+
+
+def cached_arrays(name: str, make: Callable[[], dict[str, NDArray]]) -> dict[str, NDArray]:
+    """Arrays kept in the cache folder as `name`.npz, made by `make` where they are not there or can't be read.
+
+    A file is published whole (zip's own checksums tell a damaged one) or not at all: where the folder can't be
+    written, arrays are made every time.
+    """
+    import numpy as np
+
+    path = cache_folder() / f"{name}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("%s is damaged and made again (%s)", path, error)
+    arrays = make()
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    scratch = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(buffer.getvalue())
+        scratch.replace(path)
+    except OSError as error:
+        log.warning("%s can't be kept (%s)", path, error)
+        scratch.unlink(missing_ok=True)
+    return arrays

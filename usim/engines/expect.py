@@ -41,6 +41,19 @@ class Expectation:
 
 
 @dataclass(frozen=True, eq=False)
+class Reference:
+    """Where the dB scale and the scatterer number are tied: on the array's axis at the transmit focus, or mid-depth.
+
+    depth: metres.  tissue: mean intensity of 0 dB tissue there.  cell: effective in-plane area of a resolution cell,
+    (integral |PSF|^2)^2 / integral |PSF|^4 over x and z, square metres.
+    """
+
+    depth: float
+    tissue: float
+    cell: float
+
+
+@dataclass(frozen=True, eq=False)
 class PowerPlan:
     """Squared kernels and elevation energies of a plan.
 
@@ -105,7 +118,9 @@ class PowerPlan:
         beam = self.plan.beam
         node = np.geomspace(beam.wavelength, max(self.row_z[-1] * 1.1, 2.0 * beam.wavelength), ELEVATION_NODES)
         second, fourth = beam.elevation.energies(node)
-        return np.log(node), np.log(second), np.log(fourth)
+        # in the units of the plan's own profile
+        unit = np.abs(self.plan.elevation(np.zeros(1), node) / beam.elevation(np.zeros(1), node)) ** 2
+        return np.log(node), np.log(second * unit), np.log(fourth * unit**2)
 
     @cached_property
     def field_strength(self) -> Array:
@@ -127,15 +142,32 @@ class PowerPlan:
         grid, beam = self.plan.grid, self.plan.beam
         row = np.clip(np.rint((z - grid.z[0]) / (grid.z[1] - grid.z[0])).astype(int), 0, len(grid.z) - 1)
         pixel = np.clip(np.rint((x - grid.x[0]) / (grid.x[1] - grid.x[0])).astype(int), 0, len(grid.x) - 1)
-        depth = np.maximum(z, beam.wavelength)
+        return self.tissue[row, pixel], self.peak(x, np.maximum(z, beam.wavelength))
+
+    def peak(self, x: Array, z: Array) -> Array:
+        """Peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,)."""
+        grid, beam = self.plan.grid, self.plan.beam
         # the near field of a focused beam may dip on its axis: the peak is looked for over the beam's width
         offset = grid.step[0] * np.arange(-8, 9) / 2.0
         lateral = np.array(
-            [np.abs(beam.lateral(offset, at + 0.0 * offset, d)).max() ** 2 for at, d in zip(x, depth, strict=True)]
+            [np.abs(beam.lateral(offset, at + 0.0 * offset, d)).max() ** 2 for at, d in zip(x, z, strict=True)]
         )
         step = beam.pulse.frequency[1] - beam.pulse.frequency[0]
-        axial = (beam.pulse.spectrum(depth).sum(axis=1) * step) ** 2
-        return self.tissue[row, pixel], lateral * axial * np.abs(beam.elevation(np.zeros(len(z)), depth)) ** 2
+        axial = (beam.pulse.spectrum(z).sum(axis=1) * step) ** 2
+        return lateral * axial * np.abs(self.plan.elevation(np.zeros(len(z)), z)) ** 2
+
+    def columns(
+        self, power: NDArray[np.float32], square: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Sums of |PSF|^2 power and |PSF|^4 square over the cells (R2, J), at the columns: (Z, C) each."""
+        grid, numba = self.plan.grid, kernels()
+        lateral = np.empty((2, len(self.row_z), len(grid.column)), np.float32)
+        numba.lateral_power(power, square, self.bank.re, *self.bank.layout(), grid.pad, lateral[0], lateral[1])
+        first, second_tap, fourth_tap = self.pulse_powers
+        columns = np.empty((2, len(grid.z), len(grid.column)), np.float32)
+        numba.axial_power(lateral[0], first, second_tap, columns[0])
+        numba.axial_power(lateral[1], first, fourth_tap, columns[1])
+        return columns[0], columns[1]
 
     def blur(self, power: NDArray[np.float32], square: NDArray[np.float32]) -> tuple[Array, Array]:
         """Sums of |PSF|^2 power and |PSF|^4 square over the cells (R2, J): two images (Z, X)."""
@@ -143,12 +175,7 @@ class PowerPlan:
         if isinstance(beam.transmit, PlaneScan):
             lit = beam.shadow(self.cell_x[None, :], np.maximum(self.row_z, beam.wavelength)[:, None]) ** 2
             power, square = power * lit.astype(np.float32), square * (lit**2).astype(np.float32)
-        lateral = np.empty((2, len(self.row_z), len(grid.column)), np.float32)
-        numba.lateral_power(power, square, self.bank.re, *self.bank.layout(), grid.pad, lateral[0], lateral[1])
-        first, second_tap, fourth_tap = self.pulse_powers
-        columns = np.empty((2, len(grid.z), len(grid.column)), np.float32)
-        numba.axial_power(lateral[0], first, second_tap, columns[0])
-        numba.axial_power(lateral[1], first, fourth_tap, columns[1])
+        columns = self.columns(power, square)
         # powers span many decades: pixels are read from columns in the logarithm
         scale = [max(float(c.max()), 1e-37) for c in columns]
         logs = [np.log(np.maximum(c / s, LOG_FLOOR)) for c, s in zip(columns, scale, strict=True)]
@@ -157,36 +184,27 @@ class PowerPlan:
         numba.sample_columns(logs[0], logs[1], index, weight, out)
         return np.exp(out.real.astype(np.float64)) * scale[0], np.exp(out.imag.astype(np.float64)) * scale[1]
 
+    @property
+    def reference_depth(self) -> float:
+        """Metres: the transmit focus, or mid-depth."""
+        z, transmit = self.plan.grid.z, self.plan.beam.transmit
+        return transmit.depth if isinstance(transmit, FocusedScan) else float(z[0] + z[-1]) / 2.0
 
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """Where the dB scale and the scatterer number are tied: on the array's axis at the transmit focus, or mid-depth.
-
-    depth: metres.  tissue: mean intensity of 0 dB tissue there.  cell: effective in-plane area of a resolution cell,
-    (integral |PSF|^2)^2 / integral |PSF|^4 over x and z, square metres.
-    """
-
-    depth: float
-    tissue: float
-    cell: float
-
-
-def reference(power: PowerPlan) -> Reference:
-    """The reference of a setting, by the integrals of the continuous PSF at that place."""
-    plan, beam = power.plan, power.plan.beam
-    z = plan.grid.z
-    depth = beam.transmit.depth if isinstance(beam.transmit, FocusedScan) else float(z[0] + z[-1]) / 2.0
-    step = plan.grid.step[0]
-    taps, whole = np.array([max(plan.grid.pad, round(4e-3 / step))]), np.zeros(1, np.int64)
-    re, im, start = lateral_kernels(beam, step * np.arange(2.0), np.array([depth]), step, taps, (whole, whole + 2))
-    kernel = re[: start[1]].astype(np.float64) ** 2 + im[: start[1]].astype(np.float64) ** 2
-    second, fourth = kernel.sum() * step, (kernel**2).sum() * step
-    at = np.array([depth])
-    axial_second = beam.pulse.energy(at)[0] / beam.axial_stretch
-    axial_fourth = beam.pulse.energy(at, 4)[0] / beam.axial_stretch
-    thickness = float(power.elevation_energies(at)[0][0])
-    cell = (second * axial_second) ** 2 / (fourth * axial_fourth)
-    return Reference(depth, float(second * axial_second * thickness), float(cell))
+    @cached_property
+    def reference(self) -> Reference:
+        """The reference of a setting, by the integrals of the continuous PSF at that place."""
+        plan, beam, depth = self.plan, self.plan.beam, self.reference_depth
+        step = plan.grid.step[0]
+        taps, whole = np.array([max(plan.grid.pad, round(4e-3 / step))]), np.zeros(1, np.int64)
+        re, im, start = lateral_kernels(beam, step * np.arange(2.0), np.array([depth]), step, taps, (whole, whole + 2))
+        kernel = re[: start[1]].astype(np.float64) ** 2 + im[: start[1]].astype(np.float64) ** 2
+        second, fourth = kernel.sum() * step, (kernel**2).sum() * step
+        at = np.array([depth])
+        axial_second = beam.pulse.energy(at)[0] / beam.axial_stretch
+        axial_fourth = beam.pulse.energy(at, 4)[0] / beam.axial_stretch
+        thickness = float(self.elevation_energies(at)[0][0])
+        cell = (second * axial_second) ** 2 / (fourth * axial_fourth)
+        return Reference(depth, float(second * axial_second * thickness), float(cell))
 
 
 def expect(power: PowerPlan, echogenicity: NDArray[np.float32], density: float, kurtosis: float) -> Expectation:
@@ -207,7 +225,7 @@ def expect(power: PowerPlan, echogenicity: NDArray[np.float32], density: float, 
 def expect_cloud(power: PowerPlan, scatterers: Scatterers) -> Expectation:
     """Diffuse mean intensity of a given cloud over random phases of its scatterers; the fourth cumulant is negative."""
     beam, plan = power.plan.beam, power.plan
-    strength = scatterers.amplitude**2 * np.abs(beam.elevation(scatterers.y, np.maximum(scatterers.z, 1e-6))) ** 2
+    strength = scatterers.amplitude**2 * np.abs(plan.elevation(scatterers.y, np.maximum(scatterers.z, 1e-6))) ** 2
     u = (scatterers.z - power.row_z[0]) / (plan.grid.step[1] / 2.0)
     v = (scatterers.x - power.cell_x[0]) / plan.grid.step[0]
     rows, cells = len(power.row_z), len(power.cell_x)

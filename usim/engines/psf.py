@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,15 @@ class Plan:
         """First internal row (Z,) and pulse taps (Z, K), real and imaginary, that make each pixel row."""
         first, table = pulse_table(self.beam, self.grid, self.grid.row)
         return first, np.ascontiguousarray(table.real, np.float32), np.ascontiguousarray(table.imag, np.float32)
+
+    @property
+    def terms(self) -> tuple[tuple[tuple[Bank, ...], Any], ...]:
+        """The terms of the PSF, each a product of lateral kernels and pulse: here one."""
+        return ((self.banks, self.pulse_rows),)
+
+    def elevation(self, y: Array, depth: Array) -> NDArray[np.complex128]:
+        """Complex two-way elevation profile at elevations y and depths (broadcast, metres)."""
+        return self.beam.elevation(y, depth)
 
     @property
     def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -108,7 +118,8 @@ def _image(plan: Plan, fine: NDArray[np.float32], filters: Filters) -> NDArray[n
     grid, numba = plan.grid, kernels()
     lateral = np.empty((2, len(grid.row), len(grid.column)), np.float32)
     axial_filter, lateral_filters = filters
-    for zone, bank in zip(grid.zones, plan.banks, strict=True):
+    zones = []
+    for zone in grid.zones:
         rows = zone.rows.stop - zone.rows.start
         pad, columns = grid.pad // zone.stride, (len(grid.column) - 1) // zone.stride + 1
         cells = np.empty((2, rows, columns + 2 * pad), np.float32)
@@ -116,8 +127,13 @@ def _image(plan: Plan, fine: NDArray[np.float32], filters: Filters) -> NDArray[n
             numba.filter_cells(
                 fine[plane], zone.rows.start, axial_filter, lateral_filters[zone.stride], zone.stride, cells[plane]
             )
-        through_kernels(cells, bank, pad, zone.stride, grid.half_sample, lateral[:, zone.rows])
-    return to_pixels(grid, lateral, plan.pulse_rows)
+        zones.append((zone, cells, pad))
+    image = np.zeros((len(grid.z), len(grid.x)), np.complex64)
+    for banks, pulse_rows in plan.terms:
+        for (zone, cells, pad), bank in zip(zones, banks, strict=True):
+            through_kernels(cells, bank, pad, zone.stride, grid.half_sample, lateral[:, zone.rows])
+        image += to_pixels(grid, lateral, pulse_rows)
+    return image
 
 
 def through_kernels(cells, bank: Bank, pad: int, stride: int, half_sample, out) -> None:
@@ -164,7 +180,7 @@ def run(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) -> NDArra
     re, im = np.empty(len(z), np.float32), np.empty(len(z), np.float32)
     numba.carrier(amplitude, z, grid.carrier, re, im)
     if elevation:
-        weighted = (re + 1j * im) * plan.beam.elevation(y, z)
+        weighted = (re + 1j * im) * plan.elevation(y, z)
         re, im = weighted.real.astype(np.float32), weighted.imag.astype(np.float32)
     first = np.searchsorted(row, np.arange(len(grid.fine_z) + 1)).astype(np.int64)
     fine = np.empty((2, len(grid.fine_z), len(grid.fine_x)), np.float32)

@@ -130,8 +130,10 @@ class Scene(Description):
     """Number of frames that `usim generate` makes unless told otherwise."""
     seed: Annotated[int, Count(0, 2**63 - 1)] = 0
     """Start of every random stream."""
-    engine: Literal["psf"] = "psf"
-    """The engine that makes the image."""
+    engine: Literal["psf", "sir"] = "psf"
+    """The engine that makes the image: psf convolves, sir computes channel data and beamforms them."""
+    psf: Literal["separable", "calibrated"] = "separable"
+    """The PSF of engine psf: a product of beam and pulse, or the exact engine's own as a bank of rank 3."""
 
     @model_validator(mode="after")
     def _probe_fits(self) -> Scene:
@@ -141,6 +143,13 @@ class Scene(Description):
                 f"probe.{given[0]}: phantom files need a linear (or phased linear) array whose response follows from "
                 f"its bandwidth, and '{show(self.probe.name)}' has `{given[0]}`; take another probe, such as L11-5v"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Scene:
+        """The exact engine needs scatterers; `field` has none."""
+        if self.engine == "sir" and isinstance(self.scatterers, CloudSpec) and self.scatterers.model == "field":
+            raise ValueError("engine: sir needs scatterers, model: field has none; choose model: plane or volume")
         return self
 
     @model_validator(mode="after")
