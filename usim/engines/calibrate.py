@@ -19,7 +19,6 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import make_interp_spline
 
 from usim.beamforming import Aperture
 from usim.elements import window
@@ -39,6 +38,7 @@ RANK = 3
 FREQUENCIES = 40  # over the band: the pulse repeats after some 3 mm
 NODE_TOLERANCE = 0.3  # radians that the kernels turn between nodes
 LARGEST_STEP = 2e-3  # metres between nodes
+COLUMN_STRIDE = 3  # where ends cut the aperture, every third column is computed; kernels change over millimetres
 AXIAL_STEP = 0.12  # cycles of the baseband's edge per sample of dz
 FOCI = np.array([-1.0, 0.0, 1.0])  # of half the axial window: depths where A is computed; a parabola in between
 
@@ -49,8 +49,8 @@ class Calibration:
 
     depth (N,) metres; reach, low, high (N,), start (N + 1,): as in Bank.
     offset (Q,): dz in metres.  lateral (R, K), axial (N, R, Q): complex factors of the PSF.
-    power, fourth (R, K) and power_axial, fourth_axial (N, R, 2Q - 1): real factors of |PSF|^2 and |PSF|^4; their dz are
-    twice as dense.  scale (): what the exact engine's IQ is multiplied with, so that the PSF's peak at mid-depth is 1.
+    power, fourth (R, K) and power_axial, fourth_axial (N, R, Q): real factors of |PSF|^2 and |PSF|^4.
+    scale (): what the exact engine's IQ is multiplied with, so that the PSF's peak at mid-depth is 1.
     peak (N, C): |PSF|^2 at its peak, for every column.  error (N,): energy that rank R leaves out.
     """
 
@@ -210,27 +210,32 @@ def calibrate(sir: SirPlan, beam, grid: Grid, reach: Array, rank: int = RANK) ->
     probing = replace(probing, scale=1.0 / float(np.abs(middle).max()))
     kept: list[tuple] = []
 
-    def node(n: int) -> tuple[Complex, Array]:
-        own = np.concatenate([[axis], np.arange(low[n]), np.arange(high[n], len(grid.column))]).astype(np.int64)
-        images = probing.images(depth[n], int(taps[n]), own)
-        weight = np.ones(len(own))
+    straight = isinstance(sir.transmit, FocusedScan) or sir.transmit.angle == 0.0
+    mirrored = straight and bool(np.allclose(grid.column, -grid.column[::-1], atol=1e-9))
+
+    def node(n: int) -> tuple[Complex, Array, Index, NDArray[np.bool_]]:
+        computed, own = _own_columns(int(low[n]), int(high[n]), len(grid.column), mirrored)
+        images = probing.images(depth[n], int(taps[n]), np.concatenate([[axis], computed]))
+        weight = np.full(len(images), own.sum() / max(len(computed), 1))
         weight[0] = max(high[n] - low[n], 1)
-        return images, weight
+        return images, weight, computed, own
 
     peak = np.empty((len(depth), len(grid.column)), np.float32)
     before: list[NDArray | None] = [None, None, None]
     errors = np.empty(len(depth))
     with ThreadPoolExecutor(kernels("sir").threads()) as pool:
-        for n, (images, weight) in enumerate(_ahead(pool, node, len(depth))):
-            power = np.abs(_twice(images)) ** 2
-            peak[n] = power[0].max()
-            peak[n, : low[n]] = power[1 : 1 + low[n]].max(axis=(1, 2))
-            peak[n, high[n] :] = power[1 + low[n] :].max(axis=(1, 2))
+        for n, (images, weight, computed, own) in enumerate(_ahead(pool, node, len(depth))):
+            power = np.abs(images) ** 2
+            highest = power.max(axis=(1, 2))
+            peak[n] = highest[0]
+            peak[n, own] = _all_columns(highest[None, 1:, None], computed, own, mirrored)[0, :, 0]
             result = []
             for i, values in enumerate((images, power, power**2)):
                 rows = values.reshape(-1, values.shape[-1]).astype(np.complex128 if i == 0 else np.float64)
                 lateral, before[i], error = factors(rows, np.repeat(weight, values.shape[1]), rank, before[i])
-                result += [_laid_out(lateral.reshape(rank, *values.shape[:2]), int(low[n])), before[i]]
+                lateral = lateral.reshape(rank, *values.shape[:2])
+                whole = _all_columns(lateral[:, 1:], computed, own, mirrored)
+                result += [_laid_out(np.concatenate([lateral[:, :1], whole], axis=1), int(low[n])), before[i]]
                 errors[n] = error if i == 0 else errors[n]
             kept.append(tuple(result))
     start = np.concatenate(([0], np.cumsum((2 * taps + 1) * (1 + low + len(grid.column) - high)))).astype(np.int64)
@@ -253,11 +258,35 @@ def _ahead(pool: ThreadPoolExecutor, work, count: int, ahead: int = 4):
         waiting[n] = None
 
 
-def _twice(images: Complex) -> Complex:
-    """Images (..., Q) at twice as dense dz (..., 2Q - 1)."""
-    q = images.shape[-1]
-    spline = make_interp_spline(np.arange(q), images, k=5, axis=-1)
-    return spline(np.arange(2 * q - 1) / 2.0).astype(np.complex64)
+def _own_columns(low: int, high: int, columns: int, mirrored: bool) -> tuple[Index, NDArray[np.bool_]]:
+    """(columns that are computed, which of all columns (C,) have a kernel of their own) at a node.
+
+    Every third of those with a kernel of their own, or only those on the right where the left ones mirror them.
+    """
+    own = np.ones(columns, bool)
+    own[low:high] = False
+    left = np.arange(0 if mirrored else low)
+    return np.concatenate([_every_third(left), _every_third(np.arange(high, columns))]).astype(np.int64), own
+
+
+def _every_third(columns: Index) -> Index:
+    return np.union1d(columns[::COLUMN_STRIDE], columns[-1:])
+
+
+def _all_columns(kernels_: NDArray, computed: Index, own: NDArray[np.bool_], mirrored: bool) -> NDArray:
+    """Kernels (R, c, T) of the computed columns to those of all columns that have their own (R, sum(own), T)."""
+    wanted = np.flatnonzero(own)
+    if not len(wanted):
+        return kernels_[:, :0]
+    source = np.where(wanted < computed[0], len(own) - 1 - wanted, wanted) if mirrored else wanted
+    above = np.clip(np.searchsorted(computed, source), 1, len(computed) - 1) if len(computed) > 1 else 0 * source
+    below = np.maximum(above - 1, 0)
+    gap = np.maximum(computed[above] - computed[below], 1)
+    part = np.clip((source - computed[below]) / gap, 0.0, 1.0).astype(np.float32)[None, :, None]
+    out = (1.0 - part) * kernels_[:, below] + part * kernels_[:, above]
+    turned = wanted < computed[0] if mirrored else np.zeros(len(wanted), bool)
+    out[:, turned] = out[:, turned, ::-1]
+    return out
 
 
 def _laid_out(lateral: NDArray, low: int) -> NDArray:

@@ -26,7 +26,7 @@ from usim.transmit import FocusedScan, PlaneScan
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 DENSER = 16  # samples of the axial factors between those that were computed; linear interpolation is then at -70 dB
-RECIPE = 1  # of the calibration; a new number makes old files on disk unused
+RECIPE = 2  # of the calibration; a new number makes old files on disk unused
 
 
 def blend_depths(depth: Array, row: Array) -> tuple[Index, Array]:
@@ -98,11 +98,10 @@ class CalibratedPower(PowerPlan):
     def terms(self) -> list[tuple[Bank, Index, NDArray[np.float32], Bank, NDArray[np.float32]]]:
         """(bank, first row, axial taps) of |PSF|^2 and (bank, axial taps) of |PSF|^4, term by term."""
         c, empty = self.plan.calibration, np.empty(0, np.float32)
-        offset = np.linspace(c.offset[0], c.offset[-1], 2 * len(c.offset) - 1)
         terms = []
         for r in range(len(c.power)):
-            first, second = self.plan.axial_table(c.power_axial[:, r], offset, self.row_z)
-            _, fourth = self.plan.axial_table(c.fourth_axial[:, r], offset, self.row_z)
+            first, second = self.plan.axial_table(c.power_axial[:, r], c.offset, self.row_z)
+            _, fourth = self.plan.axial_table(c.fourth_axial[:, r], c.offset, self.row_z)
             banks = [self.plan.bank(bank[r], empty, self.row_z) for bank in (c.power, c.fourth)]
             terms.append((banks[0], first, second.astype(np.float32), banks[1], fourth.astype(np.float32)))
         return terms
@@ -136,7 +135,7 @@ class CalibratedPower(PowerPlan):
         """The reference of the setting, by sums over the bank's kernel on the array's axis."""
         c, depth = self.plan.calibration, self.reference_depth
         node, blend = blend_depths(c.depth, np.array([depth]))
-        dx, dz = self.plan.grid.step[0], (c.offset[1] - c.offset[0]) / 2.0
+        dx, dz = self.plan.grid.step[0], c.offset[1] - c.offset[0]
 
         def integral(lateral: NDArray, axial: NDArray) -> float:
             total = 0.0

@@ -54,9 +54,14 @@ class SirPlan:
 
     @cached_property
     def face(self) -> Face:
-        """The array in the medium: soft baffle, directivity at every frequency, lens."""
-        probe = self.probe
-        return face_of(self.elements, self.medium, Physics(), probe.center_frequency, probe.fractional_bandwidth)
+        """The array in the medium: soft baffle, lens, and twice as many sub-elements along x as `auto`.
+
+        Their directivity is that at the centre frequency; that of whole elements follows the frequency by their number.
+        """
+        medium = (self.elements, self.medium)
+        frequency = (self.probe.center_frequency, self.probe.fractional_bandwidth)
+        nx, ny = face_of(*medium, Physics(), *frequency).split
+        return face_of(*medium, Physics(directivity="center", sub_elements=(2 * nx, ny)), *frequency)
 
     @cached_property
     def column(self) -> Array:
