@@ -23,7 +23,7 @@ TOGETHER = 8  # scatterers that `add_outer` takes at once
 FIELDS_AT_ONCE = 128  # scatterers whose fields `capture_tile` keeps
 # sinc(x) of a sub-element is not taken below this x: it is 1 to 1e-4 there, and edges would cancel out
 SMALLEST_ARGUMENT = 7e-3
-NARROWEST = 0.05  # wavelengths, up to which that holds
+NARROWEST = 1e-6  # wavelengths
 
 # `contract` allows a*b + c in one rounding; nothing else is relaxed
 compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
