@@ -13,23 +13,23 @@ Each task owns its tile's output, so results do not depend on the number of thre
 import math
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, njit
 
 LANES = 16
 ROW = 8 * LANES
 CACHE_FLOATS = 49152
-ROWS = 1056  # distance of the rows that `add_outer` reads: a multiple of the vector, but not of a page
-TOGETHER = 8  # scatterers that `add_outer` takes at once
-FIELDS_AT_ONCE = 128  # scatterers whose fields `capture_tile` keeps
 # sinc(x) of a sub-element is not taken below this x: it is 1 to 1e-4 there, and edges would cancel out
 SMALLEST_ARGUMENT = 7e-3
 NARROWEST = 1e-6  # wavelengths
 
 # `contract` allows a*b + c in one rounding; nothing else is relaxed
+# what Python calls is cached whole: of functions that are not inlined, the linker takes one of several copies, and a
+# process that compiles takes others, which round otherwise, than one that finds everything in the cache
+inner = njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
 compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 
 
-@compiled
+@inner
 def aligned(rows, size):
     """Zeros (rows, size) float32, each row on a boundary of 64 bytes if size is a multiple of 16."""
     buffer = np.zeros(rows * size + LANES, np.float32)
@@ -37,7 +37,7 @@ def aligned(rows, size):
     return buffer[start : start + rows * size].reshape(rows, size)
 
 
-@compiled
+@inner
 def sine(x):
     """sin(pi x) for |x| <= 1/2, to 3e-8."""
     y = x * x
@@ -56,7 +56,7 @@ def sine(x):
     )
 
 
-@compiled
+@inner
 def cosine(x):
     """cos(pi x) for |x| <= 1/2, to 3e-8."""
     y = x * x
@@ -70,7 +70,7 @@ def cosine(x):
     )
 
 
-@compiled
+@inner
 def sinc(x):
     """sin(pi x) / (pi x) for any x."""
     a = abs(x)
@@ -79,7 +79,7 @@ def sinc(x):
     return s / (math.pi * a) if a > 1e-4 else 1.0 - 1.6449340668482264 * a * a
 
 
-@compiled
+@inner
 def phasor_re(turns):
     """Real part of exp(-2 pi i turns)."""
     t = 2.0 * (turns - np.floor(turns + 0.5))  # in half turns, -1 ... 1
@@ -87,7 +87,7 @@ def phasor_re(turns):
     return cosine(t - flip) * (1.0 - 2.0 * abs(flip))
 
 
-@compiled
+@inner
 def phasor_im(turns):
     """Imaginary part of exp(-2 pi i turns)."""
     t = 2.0 * (turns - np.floor(turns + 0.5))
@@ -95,7 +95,7 @@ def phasor_im(turns):
     return -sine(t - flip) * (1.0 - 2.0 * abs(flip))
 
 
-@compiled
+@inner
 def decay(x):
     """exp(-x) for 0 <= x, to 1e-9; 0 beyond 60."""
     y = min(x, 60.0) / 1024.0
@@ -113,7 +113,7 @@ def decay(x):
     return e if x < 60.0 else 0.0
 
 
-@compiled
+@inner
 def set_states(point, array, subs, offset, band, option, loss, state, path, s):
     """State (K/2, B ROW) of all phasors of one scatterer, and their paths (K/2, B 2 LANES) in metres, into state[s].
 
@@ -176,7 +176,7 @@ def set_states(point, array, subs, offset, band, option, loss, state, path, s):
                 paths[i] = r
 
 
-@compiled
+@inner
 def bend(state, s, path, change):
     """Multiply all steps of scatterer `s` by exp(-change path): where attenuation is not proportional to frequency."""
     for pair in range(state.shape[1]):
@@ -193,7 +193,7 @@ def bend(state, s, path, change):
                 state[s, pair, i + 3 * LANES] *= factor
 
 
-@compiled
+@inner
 def advance(state, s, pair, keep, field, n):
     """field[n] = keep field[n] + p1 + p2 at four frequencies (B ROW,), and the phasors stepped on by four.
 
@@ -221,7 +221,7 @@ def advance(state, s, pair, keep, field, n):
             state[s, pair, i + 2 * LANES], state[s, pair, i + 3 * LANES] = dr * vr - di * vi, dr * vi + di * vr
 
 
-@compiled
+@inner
 def weigh(weight, event, field, product):
     """product (B/2 ROW,) = weight[event] field[0], complex, summed over the two halves of the elements (2, B/2 ROW)."""
     for block in range(product.size // ROW):
@@ -254,7 +254,7 @@ def weigh(weight, event, field, product):
             product[m + LANES] = y
 
 
-@compiled
+@inner
 def total(product, amplitude, incident):
     """incident (8,) = amplitude times the sum of `product` over all elements; product is spent."""
     blocks = product.size // ROW
@@ -272,7 +272,7 @@ def total(product, amplitude, incident):
         incident[row] = amplitude * ((a + c) + (b + d))
 
 
-@compiled
+@inner
 def receive(incident, field, out, event, f):
     """out[event, f] += incident field[0] at four frequencies (B ROW,)."""
     ar, ai, br, bi, cr, ci, dr, di = incident
@@ -290,7 +290,7 @@ def receive(incident, field, out, event, f):
             out[event, f, m + LANES] += dr * field[0, m + LANES] + di * field[0, m]
 
 
-@compiled
+@inner
 def set_weights(delay, weight, band, state):
     """Phasors (T, 1, B ROW) of the transmit weights w exp(-2 pi i f delay); delay, weight (T, B LANES)."""
     for event in range(delay.shape[0]):
@@ -303,7 +303,7 @@ def set_weights(delay, weight, band, state):
                 state[event, 0, i + 5 * LANES] = phasor_im(delay[event, j] * band[1])
 
 
-@compiled
+@inner
 def next_field(state, s, path, change, field, n):
     """The field of all elements at the next four frequencies into field[n]; the phasors of scatterer `s` step on."""
     advance(state, s, 0, np.float32(0.0), field, n)
@@ -357,132 +357,67 @@ def field_tile(position, array, subs, offset, band, option, loss, bends, out):
             out[f, s] = field[0]
 
 
-@compiled
-def add_outer(rows, amplitude, i, re, im):
-    """re, im (n,) += sum over eight scatterers of a_s g_s,i g_s,j, j < n; rows: Re g_s at s ROWS, Im g_s 8 ROWS on."""
-    r0, m0 = amplitude[0] * rows[i], amplitude[0] * rows[i + 8 * ROWS]
-    r1, m1 = amplitude[1] * rows[i + ROWS], amplitude[1] * rows[i + 9 * ROWS]
-    r2, m2 = amplitude[2] * rows[i + 2 * ROWS], amplitude[2] * rows[i + 10 * ROWS]
-    r3, m3 = amplitude[3] * rows[i + 3 * ROWS], amplitude[3] * rows[i + 11 * ROWS]
-    r4, m4 = amplitude[4] * rows[i + 4 * ROWS], amplitude[4] * rows[i + 12 * ROWS]
-    r5, m5 = amplitude[5] * rows[i + 5 * ROWS], amplitude[5] * rows[i + 13 * ROWS]
-    r6, m6 = amplitude[6] * rows[i + 6 * ROWS], amplitude[6] * rows[i + 14 * ROWS]
-    r7, m7 = amplitude[7] * rows[i + 7 * ROWS], amplitude[7] * rows[i + 15 * ROWS]
-    for k in range(re.size):
-        x = re[k] + r0 * rows[k] - m0 * rows[k + 8 * ROWS]
-        x = x + r1 * rows[k + ROWS] - m1 * rows[k + 9 * ROWS]
-        x = x + r2 * rows[k + 2 * ROWS] - m2 * rows[k + 10 * ROWS]
-        x = x + r3 * rows[k + 3 * ROWS] - m3 * rows[k + 11 * ROWS]
-        x = x + r4 * rows[k + 4 * ROWS] - m4 * rows[k + 12 * ROWS]
-        x = x + r5 * rows[k + 5 * ROWS] - m5 * rows[k + 13 * ROWS]
-        x = x + r6 * rows[k + 6 * ROWS] - m6 * rows[k + 14 * ROWS]
-        re[k] = x + r7 * rows[k + 7 * ROWS] - m7 * rows[k + 15 * ROWS]
-        y = im[k] + m0 * rows[k] + r0 * rows[k + 8 * ROWS]
-        y = y + m1 * rows[k + ROWS] + r1 * rows[k + 9 * ROWS]
-        y = y + m2 * rows[k + 2 * ROWS] + r2 * rows[k + 10 * ROWS]
-        y = y + m3 * rows[k + 3 * ROWS] + r3 * rows[k + 11 * ROWS]
-        y = y + m4 * rows[k + 4 * ROWS] + r4 * rows[k + 12 * ROWS]
-        y = y + m5 * rows[k + 5 * ROWS] + r5 * rows[k + 13 * ROWS]
-        y = y + m6 * rows[k + 6 * ROWS] + r6 * rows[k + 14 * ROWS]
-        im[k] = y + m7 * rows[k + 7 * ROWS] + r7 * rows[k + 15 * ROWS]
+@inner
+def scale(state, s, re, im):
+    """Multiply both phasors p of every pair of scatterer `s` by re + i im."""
+    for pair in range(state.shape[1]):
+        for block in range(state.shape[2] // ROW):
+            for lane in range(LANES):
+                i = block * ROW + lane
+                a, b, c, d = state[s, pair, i], state[s, pair, i + 16], state[s, pair, i + 32], state[s, pair, i + 48]
+                state[s, pair, i], state[s, pair, i + 16] = re * a - im * b, re * b + im * a
+                state[s, pair, i + 32], state[s, pair, i + 48] = re * c - im * d, re * d + im * c
 
 
-@compiled
-def to_rows(field, re, im):
-    """Copy one frequency of a field, whose real part starts at field[0] and whose imaginary part LANES on, to rows."""
-    for b in range((field.size + ROW - 1) // ROW):
+@inner
+def weaken(field, n, path, excess, f):
+    """Multiply field[n] (B ROW,) by 1 - excess[f : f + 4] path, the path of the first phasor."""
+    a, b, c, d = excess[f], excess[f + 1], excess[f + 2], excess[f + 3]
+    for block in range(path.shape[2] // (2 * LANES)):
         for lane in range(LANES):
-            re[b * LANES + lane] = field[b * ROW + lane]
-            im[b * LANES + lane] = field[b * ROW + LANES + lane]
+            i, r = block * ROW + lane, path[0, 0, block * 2 * LANES + lane]
+            field[n, i] -= a * r * field[n, i]
+            field[n, i + LANES] -= a * r * field[n, i + LANES]
+            field[n, i + 2 * LANES] -= b * r * field[n, i + 2 * LANES]
+            field[n, i + 3 * LANES] -= b * r * field[n, i + 3 * LANES]
+            field[n, i + 4 * LANES] -= c * r * field[n, i + 4 * LANES]
+            field[n, i + 5 * LANES] -= c * r * field[n, i + 5 * LANES]
+            field[n, i + 6 * LANES] -= d * r * field[n, i + 6 * LANES]
+            field[n, i + 7 * LANES] -= d * r * field[n, i + 7 * LANES]
 
 
 @compiled
-def capture_tile(position, amplitude, array, subs, offset, band, option, loss, bends, out):
-    """out (F, 2, E, E) += sum_s a_s G_i,s(f) G_j,s(f) for j <= i, real and imaginary; E a multiple of 2 LANES.
+def rooted_fields(position, amplitude, array, subs, offset, band, option, loss, bends, excess, out):
+    """out (F/4, S, B ROW + LANES)[f, s] = sqrt(a_s) G_e,s(f), S at least the number of scatterers (N, 3).
 
-    The arguments are those of fire_tile.
+    excess (F,): attenuation above that of the straight lines that `loss` and `bends` describe, Np/m; or (0,): none.
+    The other arguments are those of fire_tile.
     """
-    wide, pairs, steps = out.shape[2] // LANES * ROW, (subs.shape[0] + 1) // 2, out.shape[0] // 4
+    pairs, wide, most = (subs.shape[0] + 1) // 2, out.shape[2] // ROW * ROW, out.shape[1]
     state, path = aligned(pairs, wide).reshape(1, pairs, wide), aligned(pairs, wide // 4).reshape(1, pairs, wide // 4)
-    most = min(len(amplitude), FIELDS_AT_ONCE)
-    field = aligned(steps * most, wide)
-    rows = aligned(1, 2 * TOGETHER * ROWS)[0]
-    strength = np.zeros(TOGETHER, np.float32)
-    for first in range(0, len(amplitude), most):
-        count = min(most, len(amplitude) - first)
-        for s in range(count):
-            set_states(position[first + s], array, subs, offset, band, option, loss, state, path, 0)
-            for step in range(steps):
-                next_field(state, 0, path, bends[step], field, step * most + s)
+    field = out.reshape(out.shape[0] * most, out.shape[2])
+    for s in range(len(position)):
+        root, zero = np.float32(math.sqrt(abs(amplitude[s]))), np.float32(0.0)
+        set_states(position[s], array, subs, offset, band, option, loss, state, path, 0)
+        scale(state, 0, root if amplitude[s] >= 0.0 else zero, zero if amplitude[s] >= 0.0 else root)
         for f in range(out.shape[0]):
-            for s in range(0, count, TOGETHER):
-                for n in range(TOGETHER):
-                    strength[n] = amplitude[first + s + n] if s + n < count else np.float32(0.0)
-                    heard = field[f // 4 * most + min(s + n, count - 1), 2 * LANES * (f % 4) :]
-                    to_rows(heard, rows[n * ROWS :], rows[(n + TOGETHER) * ROWS :])
-                for i in range(out.shape[2]):
-                    last = (i // LANES + 1) * LANES
-                    add_outer(rows, strength, i, out[f, 0, i, :last], out[f, 1, i, :last])
+            next_field(state, 0, path, bends[f], field, f * most + s)
+            if excess.size > 0:
+                weaken(field, f * most + s, path, excess, 4 * f)
 
 
 @compiled
 def overlap_add(window, first, record):
-    """record (C, M) += window (F, C), channel c from sample first[c] on, around the record's end."""
+    """record (C, M) += window (C, F), channel c from sample first[c] on, around the record's end."""
+    size, length = window.shape[1], record.shape[1]
     for c in range(record.shape[0]):
-        at = first[c] % record.shape[1]
-        for f in range(window.shape[0]):
-            record[c, at] += window[f, c]
-            at = at + 1 if at + 1 < record.shape[1] else 0
-
-
-@compiled
-def unfold(pairs, first, out):
-    """Frequencies first .. first + 7 of pairs (E (E + 1) / 2, K) as full matrices out (8, E, 2, E)."""
-    p = 0
-    for i in range(out.shape[1]):
-        for j in range(i + 1):
-            for k in range(min(out.shape[0], pairs.shape[1] - first)):
-                value = pairs[p, first + k]
-                out[k, i, 0, j] = value.real
-                out[k, i, 1, j] = value.imag
-                out[k, j, 0, i] = value.real
-                out[k, j, 1, i] = value.imag
-            p += 1
-
-
-@compiled
-def add_row(row, re, im, out_re, out_im):
-    """out += (re + i im) row, complex; row (2, E)."""
-    for e in range(out_re.size):
-        a, b = row[0, e], row[1, e]
-        out_re[e] += re * a - im * b
-        out_im[e] += re * b + im * a
-
-
-@njit(cache=True, error_model="numpy", parallel=True)
-def synthesise(pairs, delay, weight, low, step, out):
-    """Spectra out (T, E, K) = sum_j w_tj exp(-2 pi i f_k tau_tj) C_ej(f_k) of transmissions.
-
-    pairs (E (E + 1) / 2, K): C, symmetric.  delay, weight (T, E): seconds; elements without weight are skipped.
-    f_k = low + k step.
-    """
-    events, count, size = out.shape
-    for block in prange((size + 7) // 8):
-        first = block * 8
-        matrix = np.empty((8, count, 2, count), np.float32)
-        unfold(pairs, first, matrix)
-        total = np.empty((2, 8, count), np.float32)
-        for t in range(events):
-            total[:] = 0.0
-            for j in range(count):
-                if weight[t, j] != 0.0:
-                    for k in range(8):
-                        turns = delay[t, j] * (low + (first + k) * step)
-                        re, im = weight[t, j] * phasor_re(turns), weight[t, j] * phasor_im(turns)
-                        add_row(matrix[k, j], np.float32(re), np.float32(im), total[0, k], total[1, k])
-            for e in range(count):
-                for k in range(min(8, size - first)):
-                    out[t, e, first + k] = complex(total[0, k, e], total[1, k, e])
+        at = first[c] % length
+        until_end = min(size, length - at)
+        end, start = record[c, at : at + until_end], window[c, :until_end]
+        for f in range(until_end):
+            end[f] += start[f]
+        for f in range(size - until_end):
+            record[c, f % length] += window[c, until_end + f]
 
 
 def threads():

@@ -12,6 +12,7 @@ number of transmissions.
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,8 +32,10 @@ from usim.scatterers import Scatterers
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 SIZES = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 12e-3, 16e-3)  # metres; edges that tiles may have
-TILE_COST = {"fire": 50.0, "capture": 80.0}  # of transforming and adding one tile, in scatterers (measured, 2 cores)
+TILE_COST = {"fire": 50.0, "capture": 150.0}  # of transforming and adding one tile, in scatterers (measured, 2 cores)
+FIELDS_AT_ONCE = 32  # scatterers whose fields are kept, at all frequencies, until they are multiplied
 AHEAD = 8  # tiles whose stretches may wait to be added
+CHANNELS = 256  # that are transformed at once
 MARGIN = 50e-9  # seconds on either side of what the corners of a tile say: the edges of sub-elements
 
 
@@ -75,6 +78,19 @@ class Record:
     def spectrum(self) -> NDArray[np.complex64]:
         """Fourier transform (C, M) at the clock's frequencies, relative to its start, in units per Hz."""
         return fft.fft(self.samples, axis=1) / np.float32(self.clock.rate)
+
+    @cached_property
+    def transform(self) -> NDArray[np.complex64]:
+        """Discrete Fourier transform (C, M) of the samples, kept for all that is made of them."""
+        transform = np.empty_like(self.samples)
+
+        def forward(first: int) -> None:
+            transform[first : first + CHANNELS] = fft.fft(self.samples[first : first + CHANNELS], axis=1)
+
+        # in parts that do not depend on the number of threads: the last rows of a part are rounded otherwise
+        with ThreadPoolExecutor(kernels("sir").threads()) as pool:
+            list(pool.map(forward, range(0, len(transform), CHANNELS)))
+        return transform
 
 
 def make_clock(response: Response, sampling_frequency: float, first: float, last: float) -> Clock:
@@ -215,6 +231,20 @@ class Run:
         stretches = make_stretches(face, firings, response, tiles, clock)
         return cls(face, response, clock, tiles, stretches, face.phasors(scatterers))
 
+    @property
+    def proportional(self) -> bool:
+        """Whether attenuation is a straight line over the frequency."""
+        return self.face.medium.attenuation == 0.0 or self.face.medium.attenuation_power == 1.0
+
+    def excess(self, n: int) -> NDArray[np.float32]:
+        """Attenuation (F,) at the frequencies of tile n beyond the lines of `arguments`, Np/m; or none (0,)."""
+        if self.proportional:
+            return np.zeros(0, np.float32)
+        size = int(self.stretches.size[n])
+        alpha = attenuation(self.clock.low + self.clock.rate / size * np.arange(size + 4), self.face.medium)
+        corner, slope = alpha[:-4:4], np.diff(alpha[::4]) / 4.0
+        return (alpha[:-4] - np.add(corner[:, None], slope[:, None] * np.arange(4)).ravel()).astype(np.float32)
+
     def offset(self, n: int) -> Array:
         """Seconds (B LANES,) that are taken off each element's travel times to tile n."""
         own = self.stretches.own[n] / self.clock.rate
@@ -227,8 +257,7 @@ class Run:
         # attenuation is followed linearly over four frequencies at a time
         alpha = attenuation(self.clock.low + step * np.arange(0, self.stretches.size[n] + 4, 4), face.medium)
         slope = np.diff(alpha) / 4.0
-        proportional = face.medium.attenuation == 0.0 or face.medium.attenuation_power == 1.0
-        bends = np.append(np.diff(slope), 0.0) * (0.0 if proportional else 1.0)
+        bends = np.append(np.diff(slope), 0.0) * (0.0 if self.proportional else 1.0)
         band = (self.clock.low, step, face.medium.sound_speed, face.shortest_path, 1.0 / face.wavelength)
         option = np.array([1.0 if face.physics.dimensions == "3d" else 0.0, *face.physics.obliquity()])
         place = (self.tiles.position[cloud], self.tiles.amplitude[cloud], face.blocks, self.phasors, self.offset(n))
@@ -244,16 +273,13 @@ class Run:
             filters[int(size)] = factor.astype(np.complex64)
         return filters
 
-    def stretch(self, spectra: NDArray[np.complex64], begin: Index) -> NDArray[np.complex64]:
-        """Spectra (F, C) of echoes, without P R^2, to their stretches of the record, that begin at samples (C,)."""
-        spectra *= self.filters[len(spectra)][:, None]
-        window = fft.ifft(spectra, axis=0, overwrite_x=True)
+    def turn(self, begin: Index) -> NDArray[np.complex64]:
+        """Factors (C,) of stretches that begin at samples (C,) of the record."""
         turns = (self.clock.lowest * begin) % self.clock.count / self.clock.count
-        window *= np.exp(-2j * np.pi * turns).astype(np.complex64)
-        return window
+        return np.exp(-2j * np.pi * turns).astype(np.complex64)
 
     def record(self, work: Callable[[int], tuple[NDArray[np.complex64], Index]], channels: int) -> Record:
-        """Sum over all tiles of work(n) = (stretches (F, C), first samples (C,)); threads share the tiles."""
+        """Sum over all tiles of work(n) = (stretches (C, F), first samples (C,)); threads share the tiles."""
         samples = np.zeros((channels, self.clock.count), np.complex64)
         self.filters  # noqa: B018 - made once, before the threads ask for it
         with ThreadPoolExecutor(kernels("sir").threads()) as pool:
@@ -282,13 +308,15 @@ def fire(face: Face, firings: Firings, response: Response, scatterers: Scatterer
         delay = delays + (run.offset(n) - clock.start - begin / clock.rate)
         out = np.zeros((events, run.stretches.size[n] // 4, 8 * wide), np.float32)
         kernels("sir").fire_tile(*place, delay, weight, *medium, out)
-        # (T, F/4, B, 4, 2, LANES) to (F, T E)
-        planes = out.reshape(events, -1, wide // LANES, 4, 2, LANES).transpose(4, 1, 3, 0, 2, 5)
-        planes = planes.reshape(2, -1, events, wide)[..., :count].reshape(2, -1, events * count)
-        spectra = np.empty(planes.shape[1:], np.complex64)
-        spectra.real, spectra.imag = planes
+        # (T, F/4, B, 4, 2, LANES) to (T E, F)
+        planes = out.reshape(events, -1, wide // LANES, 4, 2, LANES).transpose(4, 0, 2, 5, 1, 3)
+        spectra = np.empty((events, wide, run.stretches.size[n]), np.complex64)
+        spectra.real, spectra.imag = planes.reshape(2, *spectra.shape)
+        spectra = spectra[:, :count].reshape(events * count, -1)
         first = np.tile(begin + run.stretches.own[n], events)
-        return run.stretch(spectra, first), first
+        spectra *= run.filters[spectra.shape[1]]
+        spectra *= run.turn(first)[:, None]
+        return fft.ifft(spectra, axis=1, overwrite_x=True), first
 
     return run.record(work, events * count)
 
@@ -296,44 +324,46 @@ def fire(face: Face, firings: Firings, response: Response, scatterers: Scatterer
 def capture(face: Face, response: Response, scatterers: Scatterers, clock: Clock) -> Record:
     """The record (E (E + 1) / 2, M) of every pair of elements i, j <= i, in the order (0,0), (1,0), (1,1), (2,0) ..."""
     run = Run.of(face, None, response, scatterers, clock)
-    wide = len(face.blocks) // 12
+    wide, most = len(face.blocks) // 12, int(run.stretches.size.max())
     i, j = np.tril_indices(len(face.elements))
-    pair = i * wide + j
+    local = threading.local()  # memory of a thread, for all its tiles: new pages take as long as the sums
 
     def work(n: int) -> tuple[NDArray[np.complex64], Index]:
-        place, medium = run.arguments(n)
-        out = np.zeros((run.stretches.size[n], 2, wide, wide), np.float32)
-        kernels("sir").capture_tile(*place, *medium, out)
-        spectra = np.empty((len(out), len(pair)), np.complex64)
-        flat = out.reshape(len(out), 2, wide * wide)
-        np.take(flat[:, 0], pair, axis=1, out=(re := np.empty(spectra.shape, np.float32)))
-        spectra.real = re
-        spectra.imag = flat[:, 1][:, pair]
-        begin, own = run.stretches.begin[n], run.stretches.own[n]
+        if not hasattr(local, "fields"):
+            local.fields = np.zeros((most // 4, FIELDS_AT_ONCE, 8 * wide + LANES), np.float32)
+            local.sums = np.empty((most, 3, 8 * wide * (wide // LANES + 1)), np.float32)
+        (position, amplitude, *place), medium = run.arguments(n)
+        size, begin, own = int(run.stretches.size[n]), run.stretches.begin[n], run.stretches.own[n]
+        fields, sums, excess = local.fields[: size // 4], local.sums[:size], run.excess(n)
+        for start in range(0, len(position), FIELDS_AT_ONCE):
+            some = slice(start, start + FIELDS_AT_ONCE)
+            kernels("sir").rooted_fields(position[some], amplitude[some], *place, *medium, excess, fields)
+            kernels("pairs").add_products(fields, len(position[some]), start == 0, sums)
         # the pair's spectrum starts at its own begin, the kernel's at the sum of the elements' own
-        frequency = clock.low + clock.rate / len(out) * np.arange(len(out))
-        spectra *= np.exp(2j * np.pi * frequency * (clock.start + begin / clock.rate)).astype(np.complex64)[:, None]
+        frequency = clock.low + clock.rate / size * np.arange(size)
+        shift = np.exp(2j * np.pi * frequency * (clock.start + begin / clock.rate)).astype(np.complex64)
         first = begin + own[i] + own[j]
-        return run.stretch(spectra, first), first
+        spectra = np.empty((len(first), size), np.complex64)
+        kernels("pairs").to_spectra(sums, run.filters[size] * shift, run.turn(first), spectra)
+        return fft.ifft(spectra, axis=1, overwrite_x=True), first
 
-    return run.record(work, len(pair))
+    return run.record(work, len(i))
 
 
 def synthesise(pairs: Record, firings: Firings) -> Record:
     """The record (T E, M) of transmissions, from that of all pairs of elements: a sum of delayed echoes."""
     events, count = firings.weights.shape
-    clock = pairs.clock
-    transform = np.empty_like(pairs.samples)
+    clock, transform = pairs.clock, pairs.transform
     spectra = np.empty((events, count, clock.count), np.complex64)
+    fired = firings.delays, firings.weights, clock.low, clock.step
 
-    def forward(part: slice) -> None:
-        transform[part] = fft.fft(pairs.samples[part], axis=1)
+    def forward(first: int) -> None:
+        kernels("pairs").synthesise(transform, *fired, first, spectra)
 
     def back(event: int) -> None:
         spectra[event] = fft.ifft(spectra[event], axis=1)
 
     with ThreadPoolExecutor(kernels("sir").threads()) as pool:
-        list(pool.map(forward, (slice(n, n + 256) for n in range(0, len(transform), 256))))
-        kernels("sir").synthesise(transform, firings.delays, firings.weights, clock.low, clock.step, spectra)
+        list(pool.map(forward, range(0, clock.count, kernels("pairs").FREQUENCIES)))
         list(pool.map(back, range(events)))
     return Record(clock, spectra.reshape(events * count, -1))

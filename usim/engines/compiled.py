@@ -28,7 +28,7 @@ def cache_folder() -> Path:
 
 
 def kernels(name: str = "psf") -> ModuleType:
-    """The Numba kernels `_psf_numba`, `_bank_numba` or `_sir_numba`, compiled at their first call on a machine."""
+    """The Numba kernels `_psf_numba`, `_bank_numba` and so on, compiled at their first call on a machine."""
     cache_folder()
     return import_module(f"usim.engines._{name}_numba")
 
