@@ -70,7 +70,7 @@ def test_the_separable_psf_is_what_it_was():
 
 
 def test_out_of_plane_scatterers_follow_the_elevation_profile():
-    """One profile for all frequencies: -33.9 dB over a slab of 0.3 mm, -24.1 over 0.6, -15.9 over 1.2, -12.6 over 3 mm."""
+    """One profile for all frequencies: -33.9 dB over slabs of 0.3 mm, -24.1 of 0.6, -15.9 of 1.2, -12.6 of 3 mm."""
     renderer = scene(**SMALL, engine="sir")
     setting = renderer.stage(0).setting
     for thickness, limit in ((0.3e-3, -31.0), (1.2e-3, -13.0)):
