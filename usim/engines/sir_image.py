@@ -7,6 +7,7 @@ that is inside. A plane wave makes the whole image.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +19,7 @@ from usim.beamforming import arrival_times, das, demodulate
 from usim.elements import Elements, Firings, elements_of, window
 from usim.engines import channels
 from usim.engines.aperture import half_aperture
+from usim.engines.compiled import kernels
 from usim.engines.response import Response
 from usim.engines.sir import Face, Physics, face_of
 from usim.events import Event, Focused, PlaneWave
@@ -30,6 +32,7 @@ from usim.transmit import FocusedScan, PlaneScan
 Array = NDArray[np.float64]
 SAMPLES_PER_PERIOD = 4.0
 LINES_AT_ONCE = 64  # transmissions whose channel data are kept
+CHANNELS_AT_ONCE = 128  # that are transformed together, by one thread
 OVERSAMPLING = 1.6  # of the record, for delay and sum: a third of a cycle per sample at the band's edge
 WITHIN_PITCH = 16  # points over an element's pitch at which its weight is averaged
 
@@ -163,10 +166,18 @@ def oversample(record: channels.Record) -> tuple[NDArray[np.complex64], float, f
     """(analytic signals (C, M') times exp(-i 2 pi f t), rate in Hz, f in Hz), f in the middle of the band."""
     clock, samples = record.clock, record.samples
     longer, middle = fft.next_fast_len(int(OVERSAMPLING * clock.count)), clock.count // 2
-    spectrum = fft.fft(samples, axis=1)
-    padded = np.zeros((len(samples), longer), np.complex64)
-    padded[:, : clock.count - middle] = spectrum[:, middle:]
-    padded[:, longer - middle :] = spectrum[:, :middle]
     frequency = clock.low + middle * clock.step
-    factor = 2.0 * longer / clock.count * np.exp(-2j * np.pi * (frequency * clock.start % 1.0))
-    return fft.ifft(padded, axis=1, overwrite_x=True) * np.complex64(factor), longer * clock.step, frequency
+    factor = np.complex64(2.0 * longer / clock.count * np.exp(-2j * np.pi * (frequency * clock.start % 1.0)))
+    out = np.zeros((len(samples), longer), np.complex64)
+
+    def widen(start: int) -> None:
+        part = slice(start, start + CHANNELS_AT_ONCE)
+        spectrum = fft.fft(samples[part], axis=1)
+        spectrum *= factor
+        out[part, : clock.count - middle] = spectrum[:, middle:]
+        out[part, longer - middle :] = spectrum[:, :middle]
+        out[part] = fft.ifft(out[part], axis=1)
+
+    with ThreadPoolExecutor(kernels("sir").threads()) as pool:
+        list(pool.map(widen, range(0, len(samples), CHANNELS_AT_ONCE)))
+    return out, longer * clock.step, frequency
