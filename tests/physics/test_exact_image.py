@@ -8,6 +8,7 @@ bank leaves out the waves from the array's ends.
 
 import logging
 
+import numba
 import numpy as np
 import pytest
 from scenes import looks, nrmse_db, scene
@@ -162,3 +163,17 @@ def test_a_calibration_is_made_once_and_made_again_when_damaged(tmp_path, monkey
         assert np.array_equal(Renderer(phantom_from_text(text)).render(0).iq, first)
     assert len(made) == 2
     assert "damaged and made again" in caplog.text
+
+
+def test_images_do_not_depend_on_the_number_of_threads():
+    renderer = scene(**SMALL, engine="sir")
+    setting, cloud = renderer.stage(0).setting, cloud_over(renderer)
+    before = numba.get_num_threads()
+    try:
+        images = []
+        for threads in sorted({1, before}):
+            numba.set_num_threads(threads)
+            images.append(setting.echo(cloud))
+    finally:
+        numba.set_num_threads(before)
+    assert before == 1 or np.array_equal(*images)
