@@ -24,7 +24,7 @@ import usim.cli
 from usim.io.layout import DATASETS
 
 DOCS = Path(__file__).parent
-FUNCTIONS = ("load_phantom", "simulate", "stream", "open")
+FUNCTIONS = ("load_phantom", "simulate", "simulate_rf", "beamform", "stream", "open")
 S2S_FUNCTIONS = {
     "s2s.load": s2s.load,
     "s2s.denoise.Denoiser.denoise": s2s.denoise.Denoiser.denoise,
@@ -32,7 +32,7 @@ S2S_FUNCTIONS = {
 }
 S2S_CLASSES = {"s2s.denoise.Denoiser": s2s.denoise.Denoiser, "s2s.Domain": s2s.Domain}
 EVENTS = ("PlaneWave", "Focused", "Diverging", "FullMatrix", "Delays")
-CLASSES = ("Frame", "Truth", "Axes", "Probe", "Waveform", "Medium", "Scatterers", *EVENTS)
+CLASSES = ("Frame", "Truth", "Axes", "RF", "Probe", "Waveform", "Medium", "Scatterers", *EVENTS)
 
 
 def fill(page: str, name: str, content: str) -> str:
@@ -86,10 +86,26 @@ def dataset_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+class _Written(str):
+    """An annotation as it is written in the source."""
+
+    __repr__ = str.__str__
+
+
 def _signature(function: Any) -> str:
-    text = str(inspect.signature(function)).replace("usim.phantom.load.", "").replace("usim.frame.", "")
-    text = text.replace("(self, ", "(")
-    return text.replace("'", "")
+    given = inspect.signature(function)
+    kept = [
+        p.replace(annotation=_Written(p.annotation)) if isinstance(p.annotation, str) else p
+        for p in given.parameters.values()
+        if p.name != "self"
+    ]
+    returned = _Written(given.return_annotation)
+    text = re.sub(r"<function .*? at \w+>", "...", str(given.replace(parameters=kept, return_annotation=returned)))
+    if len(text) > 110:
+        inside, _, end = text[1:].rpartition(") -> ")
+        lines = re.split(r", (?=\*,|\w+:)", inside)
+        text = "(\n    " + ",\n    ".join(lines) + f",\n) -> {end}"
+    return text
 
 
 def _doc(thing: Any) -> str:
