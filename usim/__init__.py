@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from usim.rf import RF, simulate_rf
     from usim.scatterers import Scatterers
     from usim.streams import stream
+    from usim.validation import validate
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ __all__ = [
     "simulate",
     "simulate_rf",
     "stream",
+    "validate",
 ]
 
 # Names are imported when they are first used (PEP 562): importing everything takes more than a second.
@@ -70,6 +72,7 @@ _HOMES = {
     "simulate": "usim.pipeline:simulate",
     "simulate_rf": "usim.rf:simulate_rf",
     "stream": "usim.streams:stream",
+    "validate": "usim.validation:validate",
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usim.errors import ConfigError, ResourceError
-from usim.frame import Frame
+from usim.frame import Axes, Frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
@@ -35,8 +35,11 @@ def contact_sheet(frames: Sequence[Frame], path: str | os.PathLike[str]) -> None
     """
     if not frames:
         raise ConfigError("view: there are no frames to draw")
-    target = Path(path)
-    figure = draw_frames(frames)
+    save_figure(draw_frames(frames), Path(path))
+
+
+def save_figure(figure: Figure, target: Path) -> None:
+    """Write a figure to an image file; ConfigError for an unknown file type, ResourceError when it can't be written."""
     try:
         figure.savefig(target, dpi=110, bbox_inches="tight")
     except ValueError as error:
@@ -70,7 +73,7 @@ def draw_frames(frames: Sequence[Frame]) -> Figure:
             ("truth: echogenicity", frame.truth.echogenicity_db - headroom),
         )
         for panel, (title, values) in zip(row, titled, strict=False):
-            grey = _show(panel, frame, title, values, cmap="gray", vmin=-depth, vmax=0)
+            grey = show_image(panel, frame.axes, title, values, cmap="gray", vmin=-depth, vmax=0)
         _show_labels(row[4], frame)
         scene = f"frame {frame.params.get('index', 0)}"
         row[0].set_ylabel(f"{scene}\ndepth [mm]")
@@ -85,12 +88,13 @@ def _image(frame: Frame) -> dict[str, Any]:
     return settings
 
 
-def _show(panel: Panel, frame: Frame, title: str, values: NDArray[Any], **options: Any) -> Any:
-    x, z = frame.axes.x * 1e3, frame.axes.z * 1e3
+def show_image(panel: Panel, axes: Axes, title: str, values: NDArray[Any], **options: Any) -> Any:
+    """Show values (Z, X) or colours (Z, X, 4) over axes in millimetres; returns matplotlib's image."""
+    x, z = axes.x * 1e3, axes.z * 1e3
     dx, dz = (x[-1] - x[0]) / max(len(x) - 1, 1) / 2, (z[-1] - z[0]) / max(len(z) - 1, 1) / 2
     extent = (x[0] - dx, x[-1] + dx, z[-1] + dz, z[0] - dz)
     panel.set_title(title, fontsize=10)
-    return panel.imshow(values, extent=extent, aspect="equal", interpolation="antialiased", **options)
+    return panel.imshow(values, extent=extent, aspect="equal", **{"interpolation": "antialiased", **options})
 
 
 def _show_labels(panel: Panel, frame: Frame) -> None:
@@ -100,7 +104,7 @@ def _show_labels(panel: Panel, frame: Frame) -> None:
     names, labels = frame.truth.label_names, frame.truth.labels
     colors = colormaps["tab20"](np.arange(len(names)) % 20)
     colors[0] = (0.25, 0.25, 0.25, 1.0)
-    _show(panel, frame, "labels", colors[np.minimum(labels, len(names) - 1)])
+    show_image(panel, frame.axes, "labels", colors[np.minimum(labels, len(names) - 1)])
     # Regions that share a name, such as repeated lesions, share an entry; it stands beside the picture it explains.
     present = {names[k]: colors[k] for k in reversed(np.unique(labels)) if k < len(names)}
     handles = [Patch(color=color, label=name) for name, color in reversed(list(present.items())[-8:])]

@@ -23,7 +23,15 @@ FLOORS = (
     ("s2s.domain", "s2s.toy"),
     ("usim.cli", "usim.__main__"),
     ("usim.console",),
-    ("usim.generate", "usim.streams", "usim.view", "usim.info", "usim.export"),
+    (
+        "usim.generate",
+        "usim.streams",
+        "usim.view",
+        "usim.validation",
+        "usim.validation_view",
+        "usim.info",
+        "usim.export",
+    ),
     ("usim.sizing", "usim.workers", "usim.progress", "usim.interrupts"),
     ("usim.pipeline",),
     ("usim.rf",),
@@ -57,7 +65,7 @@ FILES_BELONG_TO |= {
     "s2s.checkpoint",
     "s2s.images",
 }
-MATPLOTLIB_BELONGS_TO = {"usim.view", "s2s.report"}
+MATPLOTLIB_BELONGS_TO = {"usim.view", "usim.validation_view", "s2s.report"}
 TORCH_BELONGS_TO = {
     "s2s.nets",
     "s2s.methods",
