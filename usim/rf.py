@@ -29,6 +29,7 @@ SAMPLES_PER_PERIOD = 4.0
 MOST_BYTES = 16e9  # of channel data, while it is made
 MOST_SAMPLES = 2**22  # of one channel: some 100 m of water at 30 MHz
 MANY_TRANSMISSIONS = 16  # from here on the echoes of all pairs of elements cost less than those of each transmission
+CHANNELS_AT_ONCE = 32  # that one thread transforms
 MOST_PAIRED = 256  # elements up to which all pairs are kept
 
 
@@ -153,14 +154,19 @@ def _to_samples(record: channels.Record, rate: float, rows: NDArray[np.int64], d
     samples = round(rate / clock.step)
     kept = min(clock.count, samples // 2 + 1 - clock.lowest)
 
-    def back(i: int) -> None:
-        spectrum = fft.fft(record.samples[i * elements : (i + 1) * elements], axis=1)
-        padded = np.zeros((elements, samples // 2 + 1), np.complex64)
+    def back(first: int) -> None:
+        event, start = divmod(first, elements)
+        part = slice(start, min(start + CHANNELS_AT_ONCE, elements))
+        heard = slice(event * elements + part.start, event * elements + part.stop)
+        spectrum = fft.fft(record.samples[heard], axis=1)
+        padded = np.zeros((len(spectrum), samples // 2 + 1), np.complex64)
         padded[:, clock.lowest : clock.lowest + kept] = spectrum[:, :kept] * np.float32(rate / clock.rate)
-        data[rows[i]] = fft.irfft(padded, samples, axis=1)[:, : data.shape[1]].T
+        data[rows[event], :, part] = fft.irfft(padded, samples, axis=1)[:, : data.shape[1]].T
 
+    # blocks that do not depend on the number of threads: a transform's last digits depend on how many are done at once
+    blocks = [t * elements + e for t in range(len(rows)) for e in range(0, elements, CHANNELS_AT_ONCE)]
     with ThreadPoolExecutor(kernels("sir").threads()) as pool:
-        list(pool.map(back, range(len(rows))))
+        list(pool.map(back, blocks))
 
 
 def _physics(dimensions: str, baffle: str | float, directivity: str, sub_elements: object) -> Physics:

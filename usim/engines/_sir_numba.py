@@ -305,21 +305,43 @@ def set_weights(delay, weight, band, state):
 
 
 @inner
-def next_field(state, s, path, change, field, n):
-    """The field of all elements at the next four frequencies into field[n]; the phasors of scatterer `s` step on."""
+def weaken(field, n, path, s, excess, f):
+    """Multiply field[n] (B ROW,) by exp(-excess path) at frequencies f .. f + 3, the path of the first phasor."""
+    a, b, c, d = excess[f], excess[f + 1], excess[f + 2], excess[f + 3]
+    for block in range(path.shape[2] // (2 * LANES)):
+        for lane in range(LANES):
+            i, r = block * ROW + lane, path[s, 0, block * 2 * LANES + lane]
+            x, y, z, w = a * r, b * r, c * r, d * r
+            x, y = x - np.float32(0.5) * x * x, y - np.float32(0.5) * y * y
+            z, w = z - np.float32(0.5) * z * z, w - np.float32(0.5) * w * w
+            field[n, i] -= x * field[n, i]
+            field[n, i + LANES] -= x * field[n, i + LANES]
+            field[n, i + 2 * LANES] -= y * field[n, i + 2 * LANES]
+            field[n, i + 3 * LANES] -= y * field[n, i + 3 * LANES]
+            field[n, i + 4 * LANES] -= z * field[n, i + 4 * LANES]
+            field[n, i + 5 * LANES] -= z * field[n, i + 5 * LANES]
+            field[n, i + 6 * LANES] -= w * field[n, i + 6 * LANES]
+            field[n, i + 7 * LANES] -= w * field[n, i + 7 * LANES]
+
+
+@inner
+def next_field(state, s, path, bends, excess, f, field, n):
+    """The field of all elements at the f-th four frequencies into field[n]; the phasors of scatterer `s` step on."""
     advance(state, s, 0, np.float32(0.0), field, n)
     for pair in range(1, state.shape[1]):
         advance(state, s, pair, np.float32(1.0), field, n)
-    if change != 0.0:
-        bend(state, s, path, change)
+    if excess.size > 0:
+        weaken(field, n, path, s, excess, 4 * f)
+        bend(state, s, path, bends[f])
 
 
 @compiled
-def fire_tile(position, amplitude, array, subs, offset, delay, weight, band, option, loss, bends, out):
+def fire_tile(position, amplitude, array, subs, offset, delay, weight, band, option, loss, bends, excess, out):
     """out (T, F/4, B ROW) += sum_s a_s T_s(f) G_e,s(f) over one tile of scatterers.
 
     position (N, 3), amplitude (N,).  delay, weight (T, B LANES): of the elements in every transmission.  bends (F/4,):
-    change of the attenuation's slope after every four frequencies, Np/m per step.  The others as for set_states.
+    change of the attenuation's slope after every four frequencies, Np/m per step.  excess (F,): attenuation above the
+    straight lines that `loss` and `bends` describe, Np/m; (0,): none, and no bends.  The others as for set_states.
     """
     events, wide, pairs = out.shape[0], out.shape[2], (subs.shape[0] + 1) // 2
     most = min(max(1, CACHE_FLOATS // (pairs * wide)), len(amplitude))
@@ -338,7 +360,7 @@ def fire_tile(position, amplitude, array, subs, offset, delay, weight, band, opt
             for event in range(events):
                 advance(fired, event, 0, np.float32(0.0), weights, event)
             for s in range(count):
-                next_field(state, s, path, bends[f], field, 0)
+                next_field(state, s, path, bends, excess, f, field, 0)
                 for event in range(events):
                     weigh(halves, event, field_halves, product)
                     total(product, amplitude[first + s], incident)
@@ -346,7 +368,7 @@ def fire_tile(position, amplitude, array, subs, offset, delay, weight, band, opt
 
 
 @compiled
-def field_tile(position, array, subs, offset, band, option, loss, bends, out):
+def field_tile(position, array, subs, offset, band, option, loss, bends, excess, out):
     """out (F/4, S, B ROW) = G_e,s(f) of scatterers at `position` (S, 3); the arguments are those of fire_tile."""
     wide, pairs = out.shape[2], (subs.shape[0] + 1) // 2
     state, path = aligned(pairs, wide).reshape(1, pairs, wide), aligned(pairs, wide // 4).reshape(1, pairs, wide // 4)
@@ -354,32 +376,14 @@ def field_tile(position, array, subs, offset, band, option, loss, bends, out):
     for s in range(len(position)):
         set_states(position[s], 1.0, 0.0, array, subs, offset, band, option, loss, state, path, 0)
         for f in range(out.shape[0]):
-            next_field(state, 0, path, bends[f], field, 0)
+            next_field(state, 0, path, bends, excess, f, field, 0)
             out[f, s] = field[0]
-
-
-@inner
-def weaken(field, n, path, excess, f):
-    """Multiply field[n] (B ROW,) by 1 - excess[f : f + 4] path, the path of the first phasor."""
-    a, b, c, d = excess[f], excess[f + 1], excess[f + 2], excess[f + 3]
-    for block in range(path.shape[2] // (2 * LANES)):
-        for lane in range(LANES):
-            i, r = block * ROW + lane, path[0, 0, block * 2 * LANES + lane]
-            field[n, i] -= a * r * field[n, i]
-            field[n, i + LANES] -= a * r * field[n, i + LANES]
-            field[n, i + 2 * LANES] -= b * r * field[n, i + 2 * LANES]
-            field[n, i + 3 * LANES] -= b * r * field[n, i + 3 * LANES]
-            field[n, i + 4 * LANES] -= c * r * field[n, i + 4 * LANES]
-            field[n, i + 5 * LANES] -= c * r * field[n, i + 5 * LANES]
-            field[n, i + 6 * LANES] -= d * r * field[n, i + 6 * LANES]
-            field[n, i + 7 * LANES] -= d * r * field[n, i + 7 * LANES]
 
 
 @compiled
 def rooted_fields(position, amplitude, array, subs, offset, band, option, loss, bends, excess, out):
     """out (F/4, S, B ROW + LANES)[f, s] = sqrt(a_s) G_e,s(f), S at least the number of scatterers (N, 3).
 
-    excess (F,): attenuation above that of the straight lines that `loss` and `bends` describe, Np/m; or (0,): none.
     The other arguments are those of fire_tile.
     """
     pairs, wide, most = (subs.shape[0] + 1) // 2, out.shape[2] // ROW * ROW, out.shape[1]
@@ -389,9 +393,7 @@ def rooted_fields(position, amplitude, array, subs, offset, band, option, loss, 
         root, lead = math.sqrt(abs(amplitude[s])), 0.0 if amplitude[s] >= 0.0 else 0.25  # of a turn
         set_states(position[s], root, lead, array, subs, offset, band, option, loss, state, path, 0)
         for f in range(out.shape[0]):
-            next_field(state, 0, path, bends[f], field, f * most + s)
-            if excess.size > 0:
-                weaken(field, f * most + s, path, excess, 4 * f)
+            next_field(state, 0, path, bends, excess, f, field, f * most + s)
 
 
 @compiled

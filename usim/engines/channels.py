@@ -25,7 +25,7 @@ from scipy import fft
 
 from usim.elements import Firings
 from usim.engines.compiled import kernels
-from usim.engines.response import Response, attenuation
+from usim.engines.response import Response
 from usim.engines.sir import LANES, Face
 from usim.scatterers import Scatterers
 
@@ -231,37 +231,22 @@ class Run:
         stretches = make_stretches(face, firings, response, tiles, clock)
         return cls(face, response, clock, tiles, stretches, face.phasors(scatterers))
 
-    @property
-    def proportional(self) -> bool:
-        """Whether attenuation is a straight line over the frequency."""
-        return self.face.medium.attenuation == 0.0 or self.face.medium.attenuation_power == 1.0
-
-    def excess(self, n: int) -> NDArray[np.float32]:
-        """Attenuation (F,) at the frequencies of tile n beyond the lines of `arguments`, Np/m; or none (0,)."""
-        if self.proportional:
-            return np.zeros(0, np.float32)
-        size = int(self.stretches.size[n])
-        alpha = attenuation(self.clock.low + self.clock.rate / size * np.arange(size + 4), self.face.medium)
-        corner, slope = alpha[:-4:4], np.diff(alpha[::4]) / 4.0
-        return (alpha[:-4] - np.add(corner[:, None], slope[:, None] * np.arange(4)).ravel()).astype(np.float32)
-
     def offset(self, n: int) -> Array:
         """Seconds (B LANES,) that are taken off each element's travel times to tile n."""
         own = self.stretches.own[n] / self.clock.rate
         return np.concatenate([own, np.repeat(own[-1:], -len(own) % (2 * LANES))])
 
     def arguments(self, n: int) -> tuple[tuple, tuple]:
-        """What the kernels need to know of tile n: the arguments up to `offset`, and those from `band` to `bends`."""
-        face, cloud = self.face, slice(*self.tiles.first[n : n + 2])
-        step = self.clock.rate / self.stretches.size[n]
-        # attenuation is followed linearly over four frequencies at a time
-        alpha = attenuation(self.clock.low + step * np.arange(0, self.stretches.size[n] + 4, 4), face.medium)
-        slope = np.diff(alpha) / 4.0
-        bends = np.append(np.diff(slope), 0.0) * (0.0 if self.proportional else 1.0)
-        band = (self.clock.low, step, face.medium.sound_speed, face.shortest_path, 1.0 / face.wavelength)
-        option = np.array([1.0 if face.physics.dimensions == "3d" else 0.0, *face.physics.obliquity()])
-        place = (self.tiles.position[cloud], self.tiles.amplitude[cloud], face.blocks, self.phasors, self.offset(n))
-        return place, (np.array(band), option, np.array([alpha[0], slope[0]]), bends.astype(np.float32))
+        """What the kernels need to know of tile n: the arguments up to `offset`, and those from `band` to `excess`."""
+        cloud, size = slice(*self.tiles.first[n : n + 2]), int(self.stretches.size[n])
+        place = (
+            self.tiles.position[cloud],
+            self.tiles.amplitude[cloud],
+            self.face.blocks,
+            self.phasors,
+            self.offset(n),
+        )
+        return place, self.face.kernel_arguments(self.clock.low, self.clock.rate / size, size)
 
     @cached_property
     def filters(self) -> dict[int, NDArray[np.complex64]]:
@@ -334,10 +319,10 @@ def capture(face: Face, response: Response, scatterers: Scatterers, clock: Clock
             local.sums = np.empty((most, 3, 8 * wide * (wide // LANES + 1)), np.float32)
         (position, amplitude, *place), medium = run.arguments(n)
         size, begin, own = int(run.stretches.size[n]), run.stretches.begin[n], run.stretches.own[n]
-        fields, sums, excess = local.fields[: size // 4], local.sums[:size], run.excess(n)
+        fields, sums = local.fields[: size // 4], local.sums[:size]
         for start in range(0, len(position), FIELDS_AT_ONCE):
             some = slice(start, start + FIELDS_AT_ONCE)
-            kernels("sir").rooted_fields(position[some], amplitude[some], *place, *medium, excess, fields)
+            kernels("sir").rooted_fields(position[some], amplitude[some], *place, *medium, fields)
             kernels("pairs").add_products(fields, len(position[some]), start == 0, sums)
         # the pair's spectrum starts at its own begin, the kernel's at the sum of the elements' own
         frequency = clock.low + clock.rate / size * np.arange(size)

@@ -138,18 +138,25 @@ class Face:
         padded = np.concatenate([table, np.repeat(table[-1:], -len(e) % (2 * LANES), axis=0)])
         return np.ascontiguousarray(padded.reshape(-1, LANES, 12).transpose(0, 2, 1)).reshape(-1)
 
-    def kernel_arguments(self, low: float, step: float, count: int) -> tuple[Array, Array, Array, NDArray[np.float32]]:
-        """(band, option, loss, bends) of the kernels, for `count` frequencies from `low` on, `step` Hz apart.
+    def kernel_arguments(
+        self, low: float, step: float, count: int
+    ) -> tuple[Array, Array, Array, NDArray[np.float32], NDArray[np.float32]]:
+        """(band, option, loss, bends, excess) of the kernels, for `count` frequencies from `low` on, `step` Hz apart.
 
-        Attenuation is followed linearly over four frequencies at a time.
+        Phasors follow attenuation along straight lines over four frequencies at a time; `bends` (count / 4,) is how the
+        lines' slopes change, `excess` (count,) what lies above them, Np/m: nothing (0,) where attenuation is
+        proportional to frequency.
         """
-        alpha = attenuation(low + step * np.arange(0, count + 4, 4), self.medium)
-        slope = np.diff(alpha) / 4.0
-        proportional = self.medium.attenuation == 0.0 or self.medium.attenuation_power == 1.0
-        bends = np.append(np.diff(slope), 0.0) * (0.0 if proportional else 1.0)
+        alpha = attenuation(low + step * np.arange(count + 4), self.medium)
+        corner, slope = alpha[:-4:4], np.diff(alpha[::4]) / 4.0
+        bends = np.append(np.diff(slope), 0.0)
+        excess = alpha[:-4] - np.add(corner[:, None], slope[:, None] * np.arange(4)).ravel()
+        if self.medium.attenuation == 0.0 or self.medium.attenuation_power == 1.0:
+            bends, excess = np.zeros_like(bends), np.zeros(0)
         band = np.array([low, step, self.medium.sound_speed, self.shortest_path, 1.0 / self.wavelength])
         option = np.array([1.0 if self.physics.dimensions == "3d" else 0.0, *self.physics.obliquity()])
-        return band, option, np.array([alpha[0], slope[0]]), bends.astype(np.float32)
+        loss = np.array([alpha[0], slope[0]])
+        return band, option, loss, bends.astype(np.float32), excess.astype(np.float32)
 
     @property
     def shortest_path(self) -> float:
