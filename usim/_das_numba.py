@@ -92,7 +92,7 @@ def _gather(re, im, table, slope, first, last, at, part, c, s, weight, sum_re, s
     phases = np.float32(PHASES)
     for p in range(first, last):
         fine = part[p] * phases
-        phase = int(fine)
+        phase = min(int(fine), PHASES - 1)  # a fraction next to 1 rounds up to 1
         f = fine - np.float32(phase)
         k, i = np.uint64(phase * TAPS), np.uint64(at[p])
         w0, w1 = _tap(table, slope, k, f), _tap(table, slope, k + n1, f)

@@ -177,3 +177,11 @@ def test_images_do_not_depend_on_the_number_of_threads():
     finally:
         numba.set_num_threads(before)
     assert before == 1 or np.array_equal(*images)
+
+
+def test_columns_beyond_the_array_stay_silent():
+    image = "{x: [18 mm, 24 mm], z: [17 mm, 19 mm], pixels: [24, 48]}"
+    renderer = scene(**SMALL | {"image": image}, engine="sir")
+    frame = renderer.render(0)
+    assert frame.envelope[:, 0].min() > 0.0
+    assert not frame.envelope[:, -1].any()

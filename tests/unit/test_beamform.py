@@ -366,3 +366,13 @@ def test_arrays_that_do_not_fit_are_refused():
             das(iq, t0, FS, FD, place, time, elements.centre, elements.normal, C)
     with pytest.raises(ConfigError, match=r"centre, normal: shapes \(24, 3\) and \(23, 3\)"):
         Aperture.of(elements.centre, elements.normal[1:])
+
+
+@pytest.mark.parametrize("distance", [1e-6, 1e-8, 1e-9])
+def test_a_time_next_to_a_sample_reads_that_sample(distance):
+    """A fraction of 1 - 1e-8 of a sample is 1 in single precision: it once read beyond the table of weights."""
+    place, centre, normal = np.array([[0.0, 0.0, 1e-2]]), np.zeros((1, 3)), np.array([[0.0, 0.0, 1.0]])
+    time = np.array([[32.0 - distance]]) - 1e-2 / 1540.0
+    iq = np.ones((1, 64, 1), np.complex64)
+    value = das(iq, np.zeros(1), 1.0, 0.0, place, time, centre, normal, 1540.0, f_number=0.0, apodization="boxcar")
+    assert abs(value[0, 0] - 1.0) < 2e-3

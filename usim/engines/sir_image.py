@@ -85,7 +85,8 @@ class SirPlan:
         place = x[None, :, None] + inside - column[:, None, None]
         weights = window(transmit.apodization, place / half).mean(axis=2)
         travel = np.hypot(x[None, :] - column[:, None], transmit.depth) / self.medium.sound_speed
-        last = np.where(weights > 0.0, travel, -np.inf).max(axis=1, keepdims=True)
+        # beyond the array's ends a column may have no aperture at all
+        last = np.where(weights > 0.0, travel, 0.0).max(axis=1, keepdims=True)
         delays = np.where(weights > 0.0, last - travel, 0.0)
         events = [Focused(point=(float(c), 0.0, transmit.depth), cycles=cycles) for c in column]
         return events, Firings(delays, weights, np.arange(len(column)))
@@ -104,8 +105,10 @@ class SirPlan:
         return grid.reshape(-1, 3)
 
     def arrival(self, number: int, points: Array) -> Array:
-        """When (P,) s transmission `number` of the scan arrives at points (P, 3)."""
+        """When (P,) s transmission `number` of the scan arrives at points (P, 3); 0 if no element fires."""
         events, firings = self.scan
+        if not firings.weights[number].any():
+            return np.zeros(len(points))
         e, c = self.elements.centre, self.medium.sound_speed
         return arrival_times(events[number], firings.delays[number], firings.weights[number], e, c, points)
 
