@@ -120,13 +120,23 @@ class Stage:
 
     @cached_property
     def expectation(self) -> Expectation:
-        """Diffuse mean intensity and fourth cumulant."""
-        if self.cloud is not None:
-            return expect_cloud(self.setting.power, self.cloud)
+        """Diffuse mean intensity and fourth cumulant; the exact engine's with what comes from beyond the kernels."""
         plan, power = self.setting.plan, self.setting.power
+        exact = power if self.setting.exact and isinstance(power, CalibratedPower) else None
+        if self.cloud is not None:
+            cloud, near = self.cloud, expect_cloud(power, self.cloud)
+            if exact is None:
+                return near
+            strength = cloud.amplitude**2 * np.abs(plan.elevation(cloud.y, np.maximum(cloud.z, 1e-6))) ** 2
+            return replace(
+                near, mean=near.mean + exact.far(cloud.x, cloud.z, strength), tissue=near.tissue + exact.far_tissue
+            )
         margin = (len(plan.grid.fine_x) - len(power.cell_x)) // 2
         cells = self.field_cells[margin : margin + len(power.row_z), margin : margin + len(power.cell_x)]
-        return expect(power, cells, self.density, KURTOSIS[self.scene.scatterers.amplitude])
+        near = expect(power, cells, self.density, KURTOSIS[self.scene.scatterers.amplitude])
+        if exact is None:
+            return near
+        return replace(near, mean=near.mean + exact.far_cells(cells), tissue=near.tissue + exact.far_tissue)
 
     @cached_property
     def density(self) -> float:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
-from usim.engines import calibrate, psf, sir_image
+from usim.engines import calibrate, clutter, psf, sir_image
 from usim.engines.bank import Bank
 from usim.engines.calibrate import Calibration
+from usim.engines.clutter import Clutter
 from usim.engines.compiled import cached_arrays, kernels
 from usim.engines.expect import PowerPlan, Reference
 from usim.engines.grid import Grid, Zone
@@ -41,6 +42,16 @@ class CalibratedPlan(psf.Plan):
 
     sir: sir_image.SirPlan
     calibration: Calibration
+
+    @cached_property
+    def clutter(self) -> Clutter:
+        """What the exact engine's images hold beyond the bank; kept on disk too."""
+        (_, depth), rows, descriptions = self.extent, self.grid.row, self.sir.descriptions
+        arrays = cached_arrays(
+            _name("clutter", clutter.LATERAL_STEP, clutter.AXIAL_STEP, clutter.WIDEST, *descriptions),
+            lambda: vars(clutter.measure(self.sir, self.scale, depth, rows, self.reach, self.grid.half_pulse)),
+        )
+        return Clutter(**arrays)
 
     @property
     def scale(self) -> float:
@@ -123,6 +134,21 @@ class CalibratedPower(PowerPlan):
         # a sum of few singular vectors is not above 0 everywhere
         return np.maximum(out[0], 0.0), np.maximum(out[1], 0.0)
 
+    def far(self, x: Array, z: Array, strength: Array) -> Array:
+        """Mean intensity (Z, X) that scatterers at x, z (any shape, metres) of this mean strength add from far away."""
+        grid, clutter_ = self.plan.grid, self.plan.clutter
+        return clutter_.mean(clutter_.cells(grid.x, x, z, strength), grid.x, grid.z)
+
+    def far_cells(self, echogenicity: NDArray[np.float32]) -> Array:
+        """`far` of diffuse tissue of echogenicity (R2, J), a power, on the cells (row_z, cell_x)."""
+        x, z = np.broadcast_arrays(self.cell_x[None, :], self.row_z[:, None])
+        return self.far(x, z, echogenicity * (self.elevation_energies(self.row_z)[0] * self.cell_area)[:, None])
+
+    @cached_property
+    def far_tissue(self) -> Array:
+        """`far` (Z, X) of uniform 0 dB tissue."""
+        return self.far_cells(np.ones((len(self.row_z), len(self.cell_x)), np.float32))
+
     def peak(self, x: Array, z: Array) -> Array:
         """Peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,)."""
         c, column = self.plan.calibration, self.plan.grid.column
@@ -156,9 +182,14 @@ def plan(
     separable = psf.plan(probe, transmit, receive, medium, image)
     grid: Grid = replace(separable.grid, zones=(Zone(slice(0, len(separable.grid.row)), 1),))
     sir = sir_image.plan(probe, transmit, receive, medium, image)
-    descriptions = [d.model_dump(mode="json") for d in (probe, transmit, receive, medium, image)]
-    digest = hashlib.sha256(json.dumps([RECIPE, calibrate.RANK, *descriptions], sort_keys=True).encode()).hexdigest()
     bank = cached_arrays(
-        f"calibration-{digest[:32]}", lambda: calibrate.calibrate(sir, separable.beam, grid, separable.reach).arrays()
+        _name("calibration", calibrate.RANK, *sir.descriptions),
+        lambda: calibrate.calibrate(sir, separable.beam, grid, separable.reach).arrays(),
     )
     return CalibratedPlan(separable.beam, grid, separable.reach, sir, Calibration(**bank))
+
+
+def _name(kind: str, *depends: Any) -> str:
+    """Name of a file of results, by the hash of all that they depend on."""
+    digest = hashlib.sha256(json.dumps([RECIPE, *depends], sort_keys=True).encode()).hexdigest()
+    return f"{kind}-{digest[:32]}"

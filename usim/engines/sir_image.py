@@ -10,6 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,11 @@ class SirPlan:
     receive: Receive
     medium: Medium
     image: Image
+
+    @property
+    def descriptions(self) -> list[dict[str, Any]]:
+        """All that the plan follows from, as plain data."""
+        return [d.model_dump(mode="json") for d in (self.probe, self.transmit, self.receive, self.medium, self.image)]
 
     @cached_property
     def elements(self) -> Elements:
