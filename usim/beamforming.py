@@ -400,14 +400,19 @@ def beamform(
     normalise: Normalise = "energy",
     backend: Backend = "numba",
 ) -> NDArray[np.complex64]:
-    """Complex images of channel data by delay and sum (formula above); envelope and dB are usim.process's.
+    """Complex images of channel data by delay and sum; envelope and dB are usim.process's.
+
+        value(p) = sum_e w_e(p) s_e(t(p) + |p - r_e| / c) / sqrt(sum_e w_e(p)^2)
+
+    with s the analytic channel signals, t the arrival of the transmission and w the window over the receive aperture,
+    centred on the point and depth / f_number wide (class Aperture has the rule for curved arrays).
 
     points: a grid (x (X,), z (Z,)) in metres, which gives (Z, X), or places (..., 3), which give (...).
-    f_number, apodization: the receive aperture, see Aperture; 0 is the whole array.
+    f_number, apodization: the receive aperture: depth over width, 0 is the whole array; boxcar, hann or hamming.
     compound: the coherent sum over transmits (a full matrix is focused on transmit too, by the same aperture rule:
     synthetic aperture focusing); False returns one image per transmit, (T, ...).
     lines: transmit i makes column x_i of the grid alone (or points[i]), as a focused scan does.
-    normalise, backend: as in `das`; "numpy" is the definition and gives complex128.
+    normalise: "none" leaves out the root.  backend: "numpy" is the definition, with exact interpolation; complex128.
     The value is analytic; `demodulate(image, z[:, None], rf.center_frequency, rf.sound_speed)` is the engines' IQ.
     Raises ConfigError for places that are not finite, missing or behind the array and for unknown options,
     ResourceError when more than 16 GB would be needed.

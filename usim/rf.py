@@ -37,8 +37,8 @@ MOST_PAIRED = 256  # elements up to which all pairs are kept
 class RF:
     """Channel data and what it was made with.
 
-    data: (T, S, E) float32, T transmissions, S samples, E elements; per unit of the definition's scale (usim.engines
-    sir.py), the continuous inverse Fourier transform.  t0: (T,) seconds, time of the first sample; transmit time zero
+    data: (T, S, E) float32, T transmissions, S samples, E elements; the continuous inverse Fourier transform
+    of RF_e(f) as simulate_rf defines it.  t0: (T,) seconds, time of the first sample; transmit time zero
     is when the first active element fires, with the excitation centred on it.  sampling_frequency: Hz.
     elements, firings, events, medium: the array, its delays and weights (T, E), what they came from, and the medium.
     center_frequency: Hz.  band: (low, high) Hz, outside which nothing was computed: -70 dB of the spectrum's peak.

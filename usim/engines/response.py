@@ -62,7 +62,7 @@ def attenuation(frequency: Array, medium: Medium) -> Array:
 class Response:
     """P(f) R(f)^2 of one probe and excitation.
 
-    low, high: Hz, the band outside which echoes of every path up to `longest` are below -80 dB of their peak.
+    low, high: Hz, the band outside which echoes of every path up to `longest` are below -70 dB of their peak.
     start, end: seconds, between which the pulse lies, relative to its arrival.
     """
 
