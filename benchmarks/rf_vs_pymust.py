@@ -18,8 +18,8 @@ One JSON line:
     threads         of our kernels
 --sweep prints a last line with `exponent`, the slope of log seconds over log N by least squares.
 
-PyMUST runs at its best: its own pool of threads, one BLAS thread in each (two of each took 2.5 times as long), the cloud
-as a row, so that the pool shares it out, and as many threads as cores. On two cores and 10,000 scatterers 2, 4 and 8
+PyMUST runs at its best: its own pool of threads, one BLAS thread in each (else they oversubscribe), the cloud as a row,
+so that the pool shares it out, and as many threads as cores. On two cores and 10,000 scatterers 2, 4 and 8
 threads took 7.1 to 8.3 s in two runs each, 16 threads 10 s, two processes 8.6 s; at 1000 scatterers two threads were
 the best. Its threshold for frequencies is its own, -100 dB; with -60 dB it took 7.4 s.
 """
