@@ -126,22 +126,22 @@ def piston() -> None:
 
 
 def times(path: str) -> None:
-    """Seconds over the number of scatterers, from a file of the benchmark's lines."""
+    """Seconds over the number of scatterers, the best of the benchmark's lines in a file."""
     lines = [json.loads(line) for line in Path(path).read_text().splitlines() if line.startswith("{")]
     lines = sorted((line for line in lines if "seconds" in line), key=lambda line: line["scatterers"])
     made, axes = figure()
-    best: dict[int, float] = {}
+    ours, theirs, error = ({} for _ in range(3))  # the best of all lines of one number
     for line in lines:
         count = line["scatterers"]
-        best[count] = min(line["seconds"], best.get(count, np.inf))
-    both = [line for line in lines if "ratio" in line]
-    axes.loglog(list(best), list(best.values()), "o-", color="C0", markersize=3, linewidth=0.8, label="usim")
-    count, seconds = ([line[key] for line in both] for key in ("scatterers", "pymust_seconds"))
-    axes.loglog(count, seconds, "o-", color="0.5", markersize=3, linewidth=0.8, label="PyMUST, its thread pool")
-    for line in both:
-        place = (line["scatterers"], line["pymust_seconds"])
-        note = f"{line['ratio']:.0f} x at {line['nrmse_db']:.0f} dB"
-        axes.annotate(note, place, xytext=(4, -9), textcoords="offset points", fontsize=7)
+        ours[count] = min(line["seconds"], ours.get(count, np.inf))
+        if "pymust_seconds" in line:
+            theirs[count] = min(line["pymust_seconds"], theirs.get(count, np.inf))
+            error[count] = max(line["nrmse_db"], error.get(count, -np.inf))
+    for best, colour, what in ((ours, "C0", "usim"), (theirs, "0.5", "PyMUST, its thread pool")):
+        axes.loglog(list(best), list(best.values()), "o-", color=colour, markersize=3, linewidth=0.8, label=what)
+    for count, seconds in theirs.items():
+        note = f"{seconds / ours[count]:.0f} x at {error[count]:.0f} dB"
+        axes.annotate(note, (count, seconds), xytext=(4, -9), textcoords="offset points", fontsize=7)
     axes.set_title(f"one plane wave, L11-5v, 40 mm, 2-D, {lines[0]['threads']} threads", fontsize=8)
     axes.legend(fontsize=7, loc="upper left")
     label(axes, "scatterers", "seconds")
