@@ -30,6 +30,7 @@ MOST_BYTES = 16e9  # of channel data, while it is made
 MOST_SAMPLES = 2**22  # of one channel: some 100 m of water at 30 MHz
 MANY_TRANSMISSIONS = 16  # from here on the echoes of all pairs of elements cost less than those of each transmission
 CHANNELS_AT_ONCE = 32  # that one thread transforms
+MOST_AMPLITUDE = 1e15
 MOST_PAIRED = 256  # elements up to which all pairs are kept
 
 
@@ -101,6 +102,9 @@ def simulate_rf(
     (1, 128)
     """
     probe = Probe.preset(probe) if isinstance(probe, str) else probe
+    for name, given, kind in (("probe", probe, Probe), ("medium", medium, Medium)):
+        if not isinstance(given, kind):
+            raise ConfigError(f"{name}: expected usim.{kind.__name__}, got {type(given).__name__}")
     events = tuple(transmit) if isinstance(transmit, list | tuple) else (transmit,)
     physics = _physics(dimensions, baffle, directivity, sub_elements)
     if backend not in get_args(Backend):
@@ -197,6 +201,12 @@ def _refuse_scatterers(scatterers: Scatterers, elements: Elements, dimensions: s
         raise DataError(f"scatterers: expected usim.Scatterers(position, amplitude), got {type(scatterers).__name__}")
     if not len(scatterers):
         raise DataError("scatterers: there are none; give at least one (its amplitude may be 0)")
+    strongest = int(np.argmax(np.abs(scatterers.amplitude)))
+    if abs(scatterers.amplitude[strongest]) > MOST_AMPLITUDE:
+        raise DataError(
+            f"scatterers.amplitude: row {strongest} is {scatterers.amplitude[strongest]:g}, at most {MOST_AMPLITUDE:g} "
+            "is allowed; channel data are single precision: scale the cloud down, and the data up"
+        )
     used = np.array([1.0, 1.0 if dimensions == "3d" else 0.0, 1.0])
     # in blocks: scatterers times elements may be more than fits into memory
     for start in range(0, len(scatterers), 65536):
@@ -217,6 +227,8 @@ def _sampling_frequency(given: float | None, probe: Probe, responses: list[Respo
     highest = max(response.high for response in responses)
     if given is None:
         return max(SAMPLES_PER_PERIOD * probe.center_frequency, 2.2 * highest)
+    if isinstance(given, bool) or not isinstance(given, int | float | np.number):
+        raise ConfigError(f"sampling_frequency: expected a number in Hz or None, got {given!r}")
     if not (math.isfinite(given) and 2.0 * highest <= given <= 1e10):
         raise ConfigError(
             f"sampling_frequency: {given / 1e6:g} MHz; the band reaches to {highest / 1e6:.4g} MHz, so that at least "

@@ -33,8 +33,8 @@ def test_the_page_runs():
     assert np.isfinite(names["image"]).all()
 
 
-def simulate(event=WAVE, cloud=POINT, probe="L11-5v", **options):
-    return usim.simulate_rf(probe, event, usim.Medium(), cloud, **options)
+def simulate(event=WAVE, cloud=POINT, probe="L11-5v", loss=0.5, **options):
+    return usim.simulate_rf(probe, event, usim.Medium(attenuation=loss), cloud, **options)
 
 
 def image(points, **options):
@@ -54,7 +54,12 @@ MISTAKES = {
     "expected PlaneWave, Focused, Diverging, FullMatrix or Delays": lambda: simulate([None]),
     "elements would overlap": lambda: usim.Probe(preset="L11-5v", pitch="0.1 mm"),
     "are allowed; simulate fewer events at a time": lambda: simulate([usim.FullMatrix()] * 40, FAR),
-    "echoes last for": lambda: simulate(cloud=usim.Scatterers([[0, 0, 1e-3], [0, 0, 200]], [1, 1])),
+    "echoes last for": lambda: simulate(cloud=usim.Scatterers([[0, 0, 1e-3], [0, 0, 200]], [1, 1]), loss=0),
+    "dB at the centre frequency, at most": lambda: simulate(cloud=usim.Scatterers([[0, 0, 20]], [1])),
+    "us from t = 0, at most": lambda: simulate(
+        usim.PlaneWave(excitation=usim.Waveform(samples=(0, 1, 0), sampling_frequency=40e6, start=1e-3))
+    ),
+    "channel data are single precision": lambda: simulate(cloud=usim.Scatterers([[0, 0, 0.02]], [1e20])),
     "lies behind the array (": lambda: image((np.zeros(1), -np.ones(3))),
     "with lines=True every transmit has its own": lambda: image((np.zeros(2), np.ones(3)), lines=True),
     "need 79 GB of memory": lambda: image((np.zeros(30_000), np.ones(30_000))),

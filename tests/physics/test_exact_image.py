@@ -204,3 +204,15 @@ def test_an_anechoic_region_holds_what_comes_from_far_away():
     assert 30.0 < truth[tissue].mean() - truth[inside].mean() < 40.0
     assert abs(averages.bias_db[inside].mean()) < 1.5
     assert abs(averages.bias_db[tissue].mean()) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": "{x: [25 mm, 30 mm], z: [8 mm, 12 mm], pixels: [20, 48]}"}, "all columns lie beside the array"),
+        ({"transmit": "{type: plane, angle: 25 deg}"}, "holds plane waves of up to 20 deg"),
+    ],
+)
+def test_scenes_without_an_image_or_a_truth_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        scene(**SMALL | changes, engine="sir").stage(0)

@@ -5,7 +5,7 @@ import pytest
 
 import usim
 from usim import Delays, Focused, FullMatrix, Medium, PlaneWave, Probe, Scatterers, simulate_rf
-from usim.errors import ConfigError, DataError, ResourceError
+from usim.errors import ConfigError, DataError, ResourceError, UsimError
 from usim.probe import Waveform
 
 PROBE = Probe(
@@ -14,8 +14,8 @@ PROBE = Probe(
 CLOUD = Scatterers([[0.0, 0.0, 8e-3], [1e-3, 0.5e-3, 12e-3]], [1.0, -0.5])
 
 
-def simulate(transmit=PlaneWave(), cloud=CLOUD, probe=PROBE, **options):  # noqa: B008 - descriptions are frozen
-    return simulate_rf(probe, transmit, Medium(), cloud, **options)
+def simulate(transmit=PlaneWave(), cloud=CLOUD, probe=PROBE, medium=Medium(), **options):  # noqa: B008 - all are frozen
+    return simulate_rf(probe, transmit, medium, cloud, **options)
 
 
 def test_what_comes_back():
@@ -188,7 +188,7 @@ def test_a_name_that_is_no_preset():
 
 
 def test_an_excitation_outside_the_band_is_refused():
-    silent = Waveform(samples=(1.0, -1.0), sampling_frequency=2e3)
+    silent = Waveform(samples=(1.0, -1.0), sampling_frequency=20e3)
     with pytest.raises(ConfigError, match="no energy in the probe's band"):
         simulate(PlaneWave(excitation=silent))
 
@@ -203,7 +203,7 @@ TOO_LARGE = {
 def test_what_is_too_large_is_refused_before_any_work(name):
     events, cloud, message = TOO_LARGE[name]
     with pytest.raises(ResourceError, match=message):
-        simulate(events, cloud)
+        simulate(events, cloud, medium=Medium(attenuation=0))
 
 
 def test_the_input_is_left_as_it_was():
@@ -211,3 +211,41 @@ def test_the_input_is_left_as_it_was():
     simulate([FullMatrix(), FullMatrix()])
     assert np.array_equal(CLOUD.position, position)
     assert np.array_equal(CLOUD.amplitude, amplitude)
+
+
+FEW = Probe(preset="L11-5v", elements=8)
+
+
+def wave_at(start):
+    samples = np.hanning(33) * np.sin(2 * np.pi * 7.6e6 * np.arange(33) / 40e6)
+    return PlaneWave(excitation=Waveform(samples=samples, sampling_frequency=40e6, start=start))
+
+
+@pytest.mark.parametrize("start", [0.0, 60e-6, 95e-6])
+def test_late_excitations_do_not_come_round_again(start):
+    """The band's frequencies were once so far apart that anything later than 90 us came back before t = 0."""
+    one = Scatterers([[0.0, 0.0, 0.02]], [1.0])
+    rf = simulate_rf(FEW, wave_at(start), Medium(), one)
+    found = rf.time[0, np.argmax(np.abs(rf.data[0, :, 4]))]
+    assert found == pytest.approx(start + 16 / 40e6 + 2 * 0.02 / 1540, abs=0.15e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"transmit": wave_at(150e-6)}, "together they reach to 150.8 us from t = 0, at most 100 us"),
+        ({"scatterers": Scatterers([[0, 0, 20.0]], [1.0])}, "lose 15200 dB at the centre frequency, at most 250 dB"),
+        ({"scatterers": Scatterers([[0, 0, 0.02]], [1e24])}, "row 0 is 1e.24, at most 1e.15 is allowed"),
+        ({"medium": None}, "medium: expected usim.Medium, got NoneType"),
+        ({"sampling_frequency": "40 MHz"}, "expected a number in Hz or None"),
+    ],
+)
+def test_what_would_overflow_or_vanish_is_refused(changes, message):
+    arguments = {"transmit": PlaneWave(), "medium": Medium(), "scatterers": Scatterers([[0, 0, 0.02]], [1.0])}
+    with pytest.raises(UsimError, match=message):
+        simulate_rf(FEW, **arguments | changes)
+
+
+def test_a_response_that_reaches_0_hz_gives_finite_data():
+    probe = Probe(preset="L11-5v", elements=8, impulse_response=Waveform(samples=[1, 0], sampling_frequency=40e6))
+    assert np.isfinite(simulate_rf(probe, PlaneWave(), Medium(), Scatterers([[0, 0, 0.02]], [1.0])).data).all()

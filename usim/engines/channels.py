@@ -98,7 +98,7 @@ def make_clock(response: Response, sampling_frequency: float, first: float, last
     start = math.floor(first * sampling_frequency) / sampling_frequency
     samples = fft.next_fast_len(math.ceil((last - start) * sampling_frequency) + 1, real=True)
     step = sampling_frequency / samples
-    lowest = math.floor(response.low / step)
+    lowest = max(1, math.floor(response.low / step))
     return Clock(start, step, lowest, fft.next_fast_len(math.ceil(response.high / step) - lowest + 1))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
-import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -39,8 +39,10 @@ def are_compiled() -> bool:
     return all(any(cache_folder().rglob(f"_*_numba.{name}-*.nbi")) for name in names)
 
 
-def cached_arrays(name: str, make: Callable[[], dict[str, NDArray]]) -> dict[str, NDArray]:
+def cached_arrays(name: str, make: Callable[[], dict[str, NDArray]], keys: set[str]) -> dict[str, NDArray]:
     """Arrays kept in the cache folder as `name`.npz, made by `make` where they are not there or can't be read.
+
+    keys: the arrays' names; a file that holds others, or values that are not finite, is damaged.
 
     A file is published whole (zip's own checksums tell a damaged one) or not at all: where the folder can't be
     written, arrays are made every time.
@@ -50,10 +52,13 @@ def cached_arrays(name: str, make: Callable[[], dict[str, NDArray]]) -> dict[str
     path = cache_folder() / f"{name}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            found = {key: file[key] for key in file.files}
+        if set(found) != keys or not all(np.isfinite(values).all() for values in found.values()):
+            raise ValueError("other arrays, or values that are not finite")
+        return found
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a flipped bit in a zip's headers raises almost anything
         log.warning("%s is damaged and made again (%s)", path, error)
     arrays = make()
     buffer = io.BytesIO()
@@ -65,5 +70,6 @@ def cached_arrays(name: str, make: Callable[[], dict[str, NDArray]]) -> dict[str
         scratch.replace(path)
     except OSError as error:
         log.warning("%s can't be kept (%s)", path, error)
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
     return arrays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,10 @@ Array = NDArray[np.float64]
 FLOOR = 3e-4  # amplitude below the spectrum's peak at which the band ends, at every depth: -70 dB
 TAIL = 1e-3  # amplitude below the pulse's peak at which the pulse ends: -60 dB
 HIGHEST = 3.0  # centre frequencies; nothing is looked for beyond
-SPECTRUM_POINTS = 4096
+SPECTRUM_POINTS = 4096  # at least
+FAINTEST = 1e-6  # of P R^2, both of which are about 1 at their peaks: -120 dB is no signal
+LONGEST_SIGNAL = 100e-6  # seconds from t = 0 at which excitation and responses together may begin or end
+MOST_LOSS_DB = 250.0  # at the centre frequency; single precision ends some 100 dB beyond
 
 
 def waveform_spectrum(frequency: Array, waveform: Waveform) -> NDArray[np.complex128]:
@@ -76,18 +80,21 @@ class Response:
     @classmethod
     def of(cls, probe: Probe, event: Excitation, medium: Medium, longest: float) -> Response:
         """The response in a medium, for paths of up to `longest` metres, there and back."""
+        _refuse_silence(probe, medium, longest)
         top = HIGHEST * probe.center_frequency
-        frequency = np.linspace(0.0, top, SPECTRUM_POINTS + 1)
+        # so many that a signal as late or long as ours does not come round again
+        points = max(SPECTRUM_POINTS, math.ceil(4.0 * top * _latest(probe, event)))
+        frequency = np.linspace(0.0, top, points + 1)
         spectrum = excitation_spectrum(frequency, event, probe.center_frequency) * two_way_response(frequency, probe)
         magnitude = np.abs(spectrum)
-        if not magnitude.max() > 0.0:
+        if not magnitude.max() > FAINTEST:
             raise ConfigError("excitation: it has no energy in the probe's band; change its frequency or the probe's")
         deep = magnitude * np.exp(-attenuation(frequency, medium) * longest)
         used = (magnitude > FLOOR * magnitude.max()) | (deep > FLOOR * deep.max())
         inside = np.nonzero(used)[0]
-        low, high = frequency[max(inside[0] - 1, 0)], frequency[min(inside[-1] + 1, SPECTRUM_POINTS)]
+        low, high = frequency[max(inside[0] - 1, 1)], frequency[min(inside[-1] + 1, points)]
         # the pulse of the echo without attenuation, which is the shortest in its band but has the sharpest edges
-        pulse = np.fft.fftshift(np.fft.ifft(spectrum, 4 * SPECTRUM_POINTS))
+        pulse = np.fft.fftshift(np.fft.ifft(spectrum, 4 * points))
         time = (np.arange(pulse.size) - pulse.size // 2) / (pulse.size * (frequency[1] - frequency[0]))
         loud = np.nonzero(np.abs(pulse) > TAIL * np.abs(pulse).max())[0]
         return cls(probe, event, float(low), float(high), float(time[loud[0]]), float(time[loud[-1]]))
@@ -96,3 +103,29 @@ class Response:
         """P(f) R(f)^2 (F,)."""
         excitation = excitation_spectrum(frequency, self.event, self.probe.center_frequency)
         return excitation * two_way_response(frequency, self.probe)
+
+
+def _latest(probe: Probe, event: Excitation) -> float:
+    """Seconds from t = 0 within which the sampled signals of excitation, transmission and reception lie."""
+    begin = end = 0.0
+    for waveform, times in ((event.excitation, 1), (probe.impulse_response, 2)):
+        if waveform is not None:
+            begin += times * waveform.start
+            end += times * (waveform.start + waveform.duration)
+    latest = max(abs(begin), abs(end))
+    if latest > LONGEST_SIGNAL:
+        raise ConfigError(
+            f"excitation, impulse_response: together they reach to {latest * 1e6:.4g} us from t = 0, at most "
+            f"{LONGEST_SIGNAL * 1e6:g} us are allowed; shorten them, or move their `start` nearer to 0"
+        )
+    return latest
+
+
+def _refuse_silence(probe: Probe, medium: Medium, longest: float) -> None:
+    loss = 8.685889638 * float(attenuation(np.array(probe.center_frequency), medium)) * longest
+    if loss > MOST_LOSS_DB:
+        raise ConfigError(
+            f"medium.attenuation: echoes of the longest path, {longest * 1e3:.4g} mm there and back, lose "
+            f"{loss:.0f} dB at the centre frequency, at most {MOST_LOSS_DB:g} dB are allowed; lower the attenuation "
+            "or bring the scatterers nearer (positions are in metres)"
+        )
