@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from usim.description import Description
 from usim.units import Quantity
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Frequency = TypeVar("Frequency", float, "NDArray[np.float64]")
 
 
 class Medium(Description):
@@ -24,6 +30,7 @@ class Medium(Description):
     attenuation_power: Annotated[float, Quantity("number", least=0.0, most=3.0)] = 1.0
     """Power of the frequency that attenuation follows; with another than 1, attenuation is in dB/cm/MHz^power."""
 
-    def alpha(self, frequency: float) -> float:
-        """Attenuation at a frequency in Hz, one way, dB/cm."""
-        return float(self.attenuation * (frequency * 1e-6) ** self.attenuation_power)
+    def alpha(self, frequency: Frequency) -> Frequency:
+        """Attenuation at a frequency in Hz, or at an array of them, one way, dB/cm."""
+        alpha: Frequency = self.attenuation * (frequency * 1e-6) ** self.attenuation_power
+        return alpha

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usim.engines import calibrated, psf, sir_image
-from usim.engines.calibrated import CalibratedPlan, CalibratedPower
+from usim.engines.calibrated import CalibratedPlan, CalibratedPower, ExactPower
 from usim.engines.expect import Expectation, PowerPlan, Reference, expect, expect_cloud
 from usim.engines.noise import NoisePlan
+from usim.engines.pulse import MOST_LOSS_DB
 from usim.errors import ConfigError, ResourceError
 from usim.frame import Axes, Frame, Truth
 from usim.phantom.cloud import load_cloud, mean_strength
@@ -29,7 +30,6 @@ from usim.speckle import FLOOR_DB, mean_bmode
 from usim.transmit import FocusedScan
 
 Array = NDArray[np.float64]
-MOST_LOSS_DB = 250.0  # single precision ends some 100 dB beyond
 FEW_SCATTERERS = 5.0  # below this nu the truth is good to 0.3 dB, above to 0.05 dB
 MOST_SCATTERERS = 30_000_000  # some 8 GB while they are drawn and imaged, 270 bytes each
 
@@ -47,7 +47,9 @@ class Setting:
     @cached_property
     def power(self) -> PowerPlan:
         """The incoherent twin of the plan."""
-        return CalibratedPower(self.plan) if isinstance(self.plan, CalibratedPlan) else PowerPlan(self.plan)
+        if isinstance(self.plan, CalibratedPlan):
+            return ExactPower(self.plan) if self.exact else CalibratedPower(self.plan)
+        return PowerPlan(self.plan)
 
     @cached_property
     def noise(self) -> NoisePlan:
@@ -120,23 +122,13 @@ class Stage:
 
     @cached_property
     def expectation(self) -> Expectation:
-        """Diffuse mean intensity and fourth cumulant; the exact engine's with what comes from beyond the kernels."""
-        plan, power = self.setting.plan, self.setting.power
-        exact = power if self.setting.exact and isinstance(power, CalibratedPower) else None
+        """Diffuse mean intensity and fourth cumulant."""
         if self.cloud is not None:
-            cloud, near = self.cloud, expect_cloud(power, self.cloud)
-            if exact is None:
-                return near
-            strength = cloud.amplitude**2 * np.abs(plan.elevation(cloud.y, np.maximum(cloud.z, 1e-6))) ** 2
-            return replace(
-                near, mean=near.mean + exact.far(cloud.x, cloud.z, strength), tissue=near.tissue + exact.far_tissue
-            )
+            return expect_cloud(self.setting.power, self.cloud)
+        plan, power = self.setting.plan, self.setting.power
         margin = (len(plan.grid.fine_x) - len(power.cell_x)) // 2
         cells = self.field_cells[margin : margin + len(power.row_z), margin : margin + len(power.cell_x)]
-        near = expect(power, cells, self.density, KURTOSIS[self.scene.scatterers.amplitude])
-        if exact is None:
-            return near
-        return replace(near, mean=near.mean + exact.far_cells(cells), tissue=near.tissue + exact.far_tissue)
+        return expect(power, cells, self.density, KURTOSIS[self.scene.scatterers.amplitude])
 
     @cached_property
     def density(self) -> float:

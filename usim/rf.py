@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,9 +13,9 @@ from scipy import fft
 
 from usim.elements import Elements, Firings, elements_of, firings_of
 from usim.engines import channels
-from usim.engines.compiled import kernels
 from usim.engines.response import Response
 from usim.engines.sir import Face, Physics, definition, face_of
+from usim.engines.threads import each
 from usim.errors import ConfigError, DataError, ResourceError
 from usim.events import Event
 from usim.medium import Medium
@@ -25,7 +24,6 @@ from usim.scatterers import Scatterers
 
 Array = NDArray[np.float64]
 Backend = Literal["numba", "numpy"]
-SAMPLES_PER_PERIOD = 4.0
 MOST_BYTES = 16e9  # of channel data, while it is made
 MOST_SAMPLES = 2**22  # of one channel: some 100 m of water at 30 MHz
 MANY_TRANSMISSIONS = 16  # from here on the echoes of all pairs of elements cost less than those of each transmission
@@ -113,7 +111,7 @@ def simulate_rf(
     firings = firings_of(events, elements, medium.sound_speed)
     _refuse_scatterers(scatterers, elements, dimensions)
     face = face_of(elements, medium, physics, probe.center_frequency, probe.fractional_bandwidth)
-    longest = 2.0 * float(channels.travel_times(face, *_box(scatterers))[1].max()) * medium.sound_speed
+    longest = 2.0 * float(channels.travel_times(face, *channels.box(scatterers))[1].max()) * medium.sound_speed
     groups: dict[tuple, list[int]] = {}
     for number, event in enumerate(events):
         groups.setdefault((event.cycles, event.excitation), []).append(number)
@@ -168,9 +166,7 @@ def _to_samples(record: channels.Record, rate: float, rows: NDArray[np.int64], d
         data[rows[event], :, part] = fft.irfft(padded, samples, axis=1)[:, : data.shape[1]].T
 
     # blocks that do not depend on the number of threads: a transform's last digits depend on how many are done at once
-    blocks = [t * elements + e for t in range(len(rows)) for e in range(0, elements, CHANNELS_AT_ONCE)]
-    with ThreadPoolExecutor(kernels("sir").threads()) as pool:
-        list(pool.map(back, blocks))
+    each(back, (t * elements + e for t in range(len(rows)) for e in range(0, elements, CHANNELS_AT_ONCE)))
 
 
 def _physics(dimensions: str, baffle: str | float, directivity: str, sub_elements: object) -> Physics:
@@ -190,10 +186,6 @@ def _physics(dimensions: str, baffle: str | float, directivity: str, sub_element
             raise ConfigError(f"sub_elements: {sub_elements!r} is neither 'auto' nor two whole numbers (x, y) above 0")
         sub_elements = tuple(numbers)
     return Physics(dimensions, baffle, directivity, sub_elements)  # type: ignore[arg-type]
-
-
-def _box(scatterers: Scatterers) -> tuple[Array, Array]:
-    return scatterers.position.min(axis=0)[None], scatterers.position.max(axis=0)[None]
 
 
 def _refuse_scatterers(scatterers: Scatterers, elements: Elements, dimensions: str) -> None:
@@ -226,7 +218,7 @@ def _refuse_scatterers(scatterers: Scatterers, elements: Elements, dimensions: s
 def _sampling_frequency(given: float | None, probe: Probe, responses: list[Response]) -> float:
     highest = max(response.high for response in responses)
     if given is None:
-        return max(SAMPLES_PER_PERIOD * probe.center_frequency, 2.2 * highest)
+        return max(channels.SAMPLES_PER_PERIOD * probe.center_frequency, 2.2 * highest)
     if isinstance(given, bool) or not isinstance(given, int | float | np.number):
         raise ConfigError(f"sampling_frequency: expected a number in Hz or None, got {given!r}")
     if not (math.isfinite(given) and 2.0 * highest <= given <= 1e10):

@@ -14,8 +14,8 @@ A plane wave is taken as it arrives in front of the array, without the waves fro
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,8 @@ from usim.engines.bank import shared_columns, taps_of
 from usim.engines.compiled import kernels
 from usim.engines.grid import Grid, blend_nodes, kernel_rate
 from usim.engines.response import Response
-from usim.engines.sir import LANES
 from usim.engines.sir_image import SirPlan
+from usim.engines.threads import in_order
 from usim.scatterers import Scatterers
 from usim.transmit import FocusedScan
 
@@ -41,6 +41,7 @@ LARGEST_STEP = 2e-3  # metres between nodes
 COLUMN_STRIDE = 3  # where ends cut the aperture, every third column is computed; kernels change over millimetres
 AXIAL_STEP = 0.12  # cycles of the baseband's edge per sample of dz
 FOCI = np.array([-1.0, 0.0, 1.0])  # of half the axial window: depths where A is computed; a parabola in between
+NODES_AHEAD = 4  # whose images may wait to be taken apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,34 +87,34 @@ class Probing:
     frequency: Array
     scale: float = 1.0
 
+    @cached_property
+    def place(self) -> Array:
+        """Lateral positions (J,) of scatterers, metres: all columns, and `pad` more on either side."""
+        grid = self.grid
+        return grid.column[0] + grid.step[0] * np.arange(-grid.pad, len(grid.column) + grid.pad)
+
     def exact_fields(self, depth: float) -> Complex:
-        """G (F, J, E) of scatterers on all fine columns, `pad` beyond the image's, at one depth."""
-        grid, face = self.grid, self.sir.face
-        x = grid.column[0] + grid.step[0] * np.arange(-grid.pad, len(grid.column) + grid.pad)
+        """G (F, J, E) of scatterers at `place`, at one depth."""
+        x, face = self.place, self.sir.face
         position = np.stack([x, np.zeros_like(x), np.full_like(x, depth)], axis=1)
         step = self.frequency[1] - self.frequency[0]
         phasors = face.phasors(Scatterers(position, np.ones(len(x))))
-        wide = len(face.blocks) // 12
-        out = np.zeros((len(self.frequency) // 4, len(x), 8 * wide), np.float32)
+        out = np.zeros((len(self.frequency) // 4, len(x), 8 * face.padded), np.float32)
         medium = face.kernel_arguments(self.frequency[0], step, len(self.frequency))
-        kernels("sir").field_tile(position, face.blocks, phasors, np.zeros(wide), *medium, out)
-        planes = out.reshape(-1, len(x), wide // LANES, 4, 2, LANES).transpose(4, 0, 3, 1, 2, 5)
-        planes = planes.reshape(2, len(self.frequency), len(x), wide)[..., : len(face.elements)]
-        heard = np.empty(planes.shape[1:], np.complex64)
-        heard.real, heard.imag = planes
+        kernels("sir").field_tile(position, face.blocks, phasors, np.zeros(face.padded), *medium, out)
+        heard = np.ascontiguousarray(face.unblocked(out.swapaxes(0, 1)).swapaxes(0, 1))
         heard *= face.edge_filter(self.frequency).astype(np.complex64)[:, None, None]
         return heard
 
-    def steering(self, column: Array, depth: float) -> tuple[Complex, Complex, Array]:
-        """(transmit (C, F, E), receive (C, F, E, 3), foci (3,)) weights of columns (C,) at a depth."""
+    def steering(self, column: Array, depth: float) -> tuple[Complex, Complex]:
+        """(transmit (C, F, E), receive (C, F, E, 3)) weights of columns (C,) at a depth; 0 for a plane wave."""
         sir, omega = self.sir, 2.0 * np.pi * self.frequency
         centre, c = sir.elements.centre, sir.medium.sound_speed
-        foci = depth + FOCI * self.offset[-1]
         aperture = Aperture.of(
             centre, sir.elements.normal, sir.receive.f_number, sir.receive.apodization, sir.elements.lateral
         )
         receive = np.zeros((len(column), len(omega), len(centre), 3), np.complex64)
-        for q, z in enumerate(foci):
+        for q, z in enumerate(depth + FOCI * self.offset[-1]):
             points = np.stack([column, np.zeros_like(column), np.full_like(column, z)], axis=1)
             weights = aperture.weights(points)
             energy = np.sqrt((weights**2).sum(axis=1, keepdims=True))
@@ -121,16 +122,16 @@ class Probing:
             late = np.linalg.norm(points[:, None] - centre, axis=2) - (z - depth)
             receive[..., q] = weights[:, None] * np.exp(1j * omega[:, None] * late[:, None] / c)
         if not isinstance(sir.transmit, FocusedScan):
-            return np.zeros((len(column), len(omega), len(centre)), np.complex64), receive, foci - depth
+            return np.zeros((len(column), len(omega), len(centre)), np.complex64), receive
         _, firings = sir.events_at(column)
         focus = np.where(firings.weights > 0.0, np.hypot(centre[:, 0] - column[:, None], sir.transmit.depth), 0.0)
         arrival = (focus.max(axis=1, keepdims=True) + depth - sir.transmit.depth) / c
         late = (arrival - firings.delays)[:, None] * omega[:, None]
-        return (firings.weights[:, None] * np.exp(1j * late)).astype(np.complex64), receive, foci - depth
+        return (firings.weights[:, None] * np.exp(1j * late)).astype(np.complex64), receive
 
-    def plane_field(self, heard: Complex, x: Array, depth: float, column: Array) -> Complex:
-        """T (C, F, J) of a plane wave without edges, at scatterers x (J,), timed at columns (C,)."""
-        sir, omega = self.sir, 2.0 * np.pi * self.frequency
+    def plane_field(self, heard: Complex, depth: float) -> Complex:
+        """T (F, J) of a plane wave without edges, at scatterers at `place`, timed at (0, depth)."""
+        x, sir, omega = self.place, self.sir, 2.0 * np.pi * self.frequency
         c, angle = sir.medium.sound_speed, sir.transmit.angle
         # the place where the ray from the array's centre arrives, seen by a tapered array: stationary phase
         at = int(np.argmin(np.abs(x - depth * np.tan(angle))))
@@ -138,11 +139,9 @@ class Probing:
         taper = window("hann", place / (sir.probe.aperture / 2.0))
         fired = taper * np.exp(-1j * omega[:, None] * (place * np.sin(angle)) / c)
         there = np.einsum("fe,fe->f", fired, heard[:, at])
-        # from there to x along the wave, and back in time by its arrival at (column, depth)
-        late = (x - x[at]) * np.sin(angle)
-        arrival = (depth * np.cos(angle) + column * np.sin(angle)) / c
-        phase = omega[None, :, None] * (arrival[:, None, None] - late[None, None, :] / c)
-        return (there[None, :, None] * np.exp(1j * phase)).astype(np.complex64)
+        # from there to x along the wave, and back in time by its arrival
+        late = depth * np.cos(angle) - (x - x[at]) * np.sin(angle)
+        return (there[:, None] * np.exp(1j * omega[:, None] * late / c)).astype(np.complex64)
 
     def images(self, depth: float, reach: int, columns: Index) -> Complex:
         """PSF (C, 2 reach + 1, Q) of the columns with these numbers."""
@@ -155,13 +154,13 @@ class Probing:
         stretch = 2.0 if focused else 1.0 + np.cos(sir.transmit.angle)
         turn = (stretch * self.frequency - 2.0 * sir.probe.center_frequency) * (2.0 * np.pi / c)
         to_depth = (response[:, None] * np.exp(1j * np.outer(turn, self.offset))).astype(np.complex64)
-        x = grid.column[0] + grid.step[0] * np.arange(-grid.pad, len(grid.column) + grid.pad)
+        # parabola through the three foci
+        s = self.offset / self.offset[-1]
+        blend = np.stack([s * (s - 1.0) / 2.0, 1.0 - s * s, s * (s + 1.0) / 2.0]).astype(np.complex64)
+        wave = None if focused else self.plane_field(heard, depth)
         out = np.empty((len(columns), 2 * reach + 1, len(self.offset)), np.complex64)
         for part in np.array_split(np.arange(len(columns)), 1 + len(columns) // 16):
-            transmit, receive, foci = self.steering(grid.column[columns[part]], depth)
-            # parabola through the three foci
-            s = self.offset / foci[2]
-            blend = np.stack([s * (s - 1.0) / 2.0, 1.0 - s * s, s * (s + 1.0) / 2.0]).astype(np.complex64)
+            transmit, receive = self.steering(grid.column[columns[part]], depth)
             for i, number in enumerate(columns[part]):
                 taps = slice(number + grid.pad - reach, number + grid.pad + reach + 1)
                 used = np.flatnonzero((np.abs(receive[i]).max(axis=(0, 2)) > 0) | (np.abs(transmit[i]).max(axis=0) > 0))
@@ -169,8 +168,9 @@ class Probing:
                 weights = np.concatenate([receive[i, :, some], transmit[i, :, some, None]], axis=2)
                 sums = np.matmul(heard[:, taps, some], weights)  # (F, taps, 4)
                 fired = sums[..., 3]
-                if not focused:
-                    fired = self.plane_field(heard, x, depth, grid.column[number : number + 1])[0][:, taps]
+                if wave is not None:
+                    arrival = grid.column[number] * np.sin(sir.transmit.angle) / c
+                    fired = wave[:, taps] * np.exp(2j * np.pi * self.frequency * arrival).astype(np.complex64)[:, None]
                 two_way = (sums[..., :3] * fired[..., None]).transpose(2, 1, 0)
                 out[part[i]] = (np.matmul(two_way, to_depth) * blend[:, None]).sum(axis=0)
         return out
@@ -223,21 +223,20 @@ def calibrate(sir: SirPlan, beam, grid: Grid, reach: Array, rank: int = RANK) ->
     peak = np.empty((len(depth), len(grid.column)), np.float32)
     before: list[NDArray | None] = [None, None, None]
     errors = np.empty(len(depth))
-    with ThreadPoolExecutor(kernels("sir").threads()) as pool:
-        for n, (images, weight, computed, own) in enumerate(_ahead(pool, node, len(depth))):
-            power = np.abs(images) ** 2
-            highest = power.max(axis=(1, 2))
-            peak[n] = highest[0]
-            peak[n, own] = _all_columns(highest[None, 1:, None], computed, own, mirrored)[0, :, 0]
-            result = []
-            for i, values in enumerate((images, power, power**2)):
-                rows = values.reshape(-1, values.shape[-1]).astype(np.complex128 if i == 0 else np.float64)
-                lateral, before[i], error = factors(rows, np.repeat(weight, values.shape[1]), rank, before[i])
-                lateral = lateral.reshape(rank, *values.shape[:2])
-                whole = _all_columns(lateral[:, 1:], computed, own, mirrored)
-                result += [_laid_out(np.concatenate([lateral[:, :1], whole], axis=1), int(low[n])), before[i]]
-                errors[n] = error if i == 0 else errors[n]
-            kept.append(tuple(result))
+    for n, (images, weight, computed, own) in enumerate(in_order(node, len(depth), NODES_AHEAD)):
+        power = np.abs(images) ** 2
+        highest = power.max(axis=(1, 2))
+        peak[n] = highest[0]
+        peak[n, own] = _all_columns(highest[None, 1:, None], computed, own, mirrored)[0, :, 0]
+        result = []
+        for i, values in enumerate((images, power, power**2)):
+            rows = values.reshape(-1, values.shape[-1]).astype(np.complex128 if i == 0 else np.float64)
+            lateral, before[i], error = factors(rows, np.repeat(weight, values.shape[1]), rank, before[i])
+            lateral = lateral.reshape(rank, *values.shape[:2])
+            whole = _all_columns(lateral[:, 1:], computed, own, mirrored)
+            result += [_laid_out(np.concatenate([lateral[:, :1], whole], axis=1), int(low[n])), before[i]]
+            errors[n] = error if i == 0 else errors[n]
+        kept.append(tuple(result))
     start = np.concatenate(([0], np.cumsum((2 * taps + 1) * (1 + low + len(grid.column) - high)))).astype(np.int64)
     lateral, power, fourth = (np.concatenate([k[i] for k in kept], axis=1) for i in (0, 2, 4))
     axial, power_axial, fourth_axial = (np.stack([k[i] for k in kept]) for i in (1, 3, 5))
@@ -246,16 +245,6 @@ def calibrate(sir: SirPlan, beam, grid: Grid, reach: Array, rank: int = RANK) ->
         np.array(probing.scale), power.astype(np.float32), power_axial.astype(np.float32), fourth.astype(np.float32),
         fourth_axial.astype(np.float32), peak, errors,
     )  # fmt: skip
-
-
-def _ahead(pool: ThreadPoolExecutor, work, count: int, ahead: int = 4):
-    """Results of work(0), work(1), ... in order, computed at most `ahead` before they are taken."""
-    waiting = [pool.submit(work, n) for n in range(min(ahead, count))]
-    for n in range(count):
-        if n + ahead < count:
-            waiting.append(pool.submit(work, n + ahead))
-        yield waiting[n].result()
-        waiting[n] = None
 
 
 def _own_columns(low: int, high: int, columns: int, mirrored: bool) -> tuple[Index, NDArray[np.bool_]]:

@@ -68,9 +68,9 @@ class CalibratedPlan(psf.Plan):
         c = self.calibration
         return Bank(re, im, c.start[:-1], c.reach, c.low, c.high, *blend_depths(c.depth, row))
 
-    def axial_table(self, factor: NDArray, offset: Array, row: Array) -> tuple[Index, NDArray]:
-        """First row (Z,) and taps (Z, K) of an axial factor (N, Q), given at dz `offset` (Q,), for rows (R,)."""
-        grid = self.grid
+    def axial_table(self, factor: NDArray, row: Array) -> tuple[Index, NDArray]:
+        """First row (Z,) and taps (Z, K) of an axial factor (N, Q) for rows (R,)."""
+        grid, offset = self.grid, self.calibration.offset
         first, taps = grid.rows_of(grid.z, row)
         dense = np.linspace(offset[0], offset[-1], DENSER * (len(offset) - 1) + 1)
         table = make_interp_spline(offset, factor, k=5, axis=1)(dense)
@@ -91,7 +91,7 @@ class CalibratedPlan(psf.Plan):
         carrier = np.exp(2j * (self.grid.carrier - self.beam.wavenumber) * row)
         terms = []
         for r in range(len(c.lateral)):
-            first, table = self.axial_table(c.axial[:, r], c.offset, row)
+            first, table = self.axial_table(c.axial[:, r], row)
             table = table * carrier[first[:, None] + np.arange(table.shape[1])]
             planes = (np.ascontiguousarray(c.lateral[r].real), np.ascontiguousarray(c.lateral[r].imag))
             banks = tuple(self.bank(*planes, row[zone.rows]) for zone in self.grid.zones)
@@ -116,8 +116,8 @@ class CalibratedPower(PowerPlan):
         c, empty = self.plan.calibration, np.empty(0, np.float32)
         terms = []
         for r in range(len(c.power)):
-            first, second = self.plan.axial_table(c.power_axial[:, r], c.offset, self.row_z)
-            _, fourth = self.plan.axial_table(c.fourth_axial[:, r], c.offset, self.row_z)
+            first, second = self.plan.axial_table(c.power_axial[:, r], self.row_z)
+            _, fourth = self.plan.axial_table(c.fourth_axial[:, r], self.row_z)
             banks = [self.plan.bank(bank[r], empty, self.row_z) for bank in (c.power, c.fourth)]
             terms.append((banks[0], first, second.astype(np.float32), banks[1], fourth.astype(np.float32)))
         return terms
@@ -138,21 +138,6 @@ class CalibratedPower(PowerPlan):
                 out[i] += part
         # a sum of few singular vectors is not above 0 everywhere
         return np.maximum(out[0], 0.0), np.maximum(out[1], 0.0)
-
-    def far(self, x: Array, z: Array, strength: Array) -> Array:
-        """Mean intensity (Z, X) that scatterers at x, z (any shape, metres) of this mean strength add from far away."""
-        grid, clutter_ = self.plan.grid, self.plan.clutter
-        return clutter_.mean(clutter_.cells(grid.x, x, z, strength), grid.x, grid.z)
-
-    def far_cells(self, echogenicity: NDArray[np.float32]) -> Array:
-        """`far` of diffuse tissue of echogenicity (R2, J), a power, on the cells (row_z, cell_x)."""
-        x, z = np.broadcast_arrays(self.cell_x[None, :], self.row_z[:, None])
-        return self.far(x, z, echogenicity * (self.elevation_energies(self.row_z)[0] * self.cell_area)[:, None])
-
-    @cached_property
-    def far_tissue(self) -> Array:
-        """`far` (Z, X) of uniform 0 dB tissue."""
-        return self.far_cells(np.ones((len(self.row_z), len(self.cell_x)), np.float32))
 
     def peak(self, x: Array, z: Array) -> Array:
         """Peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,)."""
@@ -178,6 +163,16 @@ class CalibratedPower(PowerPlan):
         second, fourth = integral(c.power, c.power_axial), integral(c.fourth, c.fourth_axial)
         thickness = float(self.elevation_energies(np.array([depth]))[0][0])
         return Reference(depth, second * thickness, second**2 / fourth)
+
+
+@dataclass(frozen=True, eq=False)
+class ExactPower(CalibratedPower):
+    """The incoherent twin of the exact engine's own images, which reach further than the bank."""
+
+    def far(self, x: Array, z: Array, strength: Array) -> Array:
+        """Mean intensity (Z, X) that scatterers at x, z (any shape, metres) of this mean strength add from far away."""
+        grid, seen = self.plan.grid, self.plan.clutter
+        return seen.mean(seen.cells(grid.x, x, z, strength), grid.x, grid.z)
 
 
 def plan(

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +25,7 @@ from usim.elements import Firings
 from usim.engines.compiled import kernels
 from usim.engines.response import Response
 from usim.engines.sir import LANES, Face
+from usim.engines.threads import each, in_order
 from usim.scatterers import Scatterers
 
 Array = NDArray[np.float64]
@@ -36,6 +35,7 @@ TILE_COST = {"fire": 50.0, "capture": 150.0}  # of transforming and adding one t
 FIELDS_AT_ONCE = 32  # scatterers whose fields are kept, at all frequencies, until they are multiplied
 AHEAD = 8  # tiles whose stretches may wait to be added
 CHANNELS = 256  # that are transformed at once
+SAMPLES_PER_PERIOD = 4.0  # of the centre frequency, unless something else is asked for
 MARGIN = 50e-9  # seconds on either side of what the corners of a tile say: the edges of sub-elements
 
 
@@ -88,8 +88,7 @@ class Record:
             transform[first : first + CHANNELS] = fft.fft(self.samples[first : first + CHANNELS], axis=1)
 
         # in parts that do not depend on the number of threads: the last rows of a part are rounded otherwise
-        with ThreadPoolExecutor(kernels("sir").threads()) as pool:
-            list(pool.map(forward, range(0, len(transform), CHANNELS)))
+        each(forward, range(0, len(transform), CHANNELS))
         return transform
 
 
@@ -152,10 +151,14 @@ def travel_times(face: Face, low: Array, high: Array) -> tuple[Array, Array]:
     return shortest - MARGIN, longest + MARGIN
 
 
+def box(scatterers: Scatterers) -> tuple[Array, Array]:
+    """Corners (1, 3) each, metres, of the box around all scatterers."""
+    return scatterers.position.min(axis=0)[None], scatterers.position.max(axis=0)[None]
+
+
 def echo_times(face: Face, firings: Firings, response: Response, scatterers: Scatterers) -> tuple[float, float]:
     """(first, last) in seconds between which echoes of the scatterers' bounding box reach any channel."""
-    box = scatterers.position.min(axis=0)[None], scatterers.position.max(axis=0)[None]
-    shortest, longest = (bound[0] for bound in travel_times(face, *box))
+    shortest, longest = (bound[0] for bound in travel_times(face, *box(scatterers)))
     active = firings.weights != 0.0
     first = np.where(active, firings.delays + shortest, np.inf).min() + shortest.min()
     last = np.where(active, firings.delays + longest, -np.inf).max() + longest.max()
@@ -267,15 +270,8 @@ class Run:
         """Sum over all tiles of work(n) = (stretches (C, F), first samples (C,)); threads share the tiles."""
         samples = np.zeros((channels, self.clock.count), np.complex64)
         self.filters  # noqa: B018 - made once, before the threads ask for it
-        with ThreadPoolExecutor(kernels("sir").threads()) as pool:
-            # added in the order of the tiles, so that sums do not depend on the threads; few wait for their turn
-            waiting: deque[Future[tuple[NDArray[np.complex64], Index]]] = deque()
-            for n in range(len(self.tiles.low)):
-                waiting.append(pool.submit(work, n))
-                if n >= AHEAD and waiting:
-                    kernels("sir").overlap_add(*waiting.popleft().result(), samples)
-            while waiting:
-                kernels("sir").overlap_add(*waiting.popleft().result(), samples)
+        for stretches, first in in_order(work, len(self.tiles.low), AHEAD):
+            kernels("sir").overlap_add(stretches, first, samples)
         return Record(self.clock, samples)
 
 
@@ -283,7 +279,7 @@ def fire(face: Face, firings: Firings, response: Response, scatterers: Scatterer
     """The record (T E, M) of every transmission, from the field that it makes at every scatterer."""
     run = Run.of(face, firings, response, scatterers, clock)
     events, count = firings.weights.shape
-    wide = len(face.blocks) // 12
+    wide = face.padded
     weight, delays = np.zeros((events, wide)), np.zeros((events, wide))
     weight[:, :count], delays[:, :count] = firings.weights, firings.delays
 
@@ -293,11 +289,7 @@ def fire(face: Face, firings: Firings, response: Response, scatterers: Scatterer
         delay = delays + (run.offset(n) - clock.start - begin / clock.rate)
         out = np.zeros((events, run.stretches.size[n] // 4, 8 * wide), np.float32)
         kernels("sir").fire_tile(*place, delay, weight, *medium, out)
-        # (T, F/4, B, 4, 2, LANES) to (T E, F)
-        planes = out.reshape(events, -1, wide // LANES, 4, 2, LANES).transpose(4, 0, 2, 5, 1, 3)
-        spectra = np.empty((events, wide, run.stretches.size[n]), np.complex64)
-        spectra.real, spectra.imag = planes.reshape(2, *spectra.shape)
-        spectra = spectra[:, :count].reshape(events * count, -1)
+        spectra = face.unblocked(out).transpose(0, 2, 1).reshape(events * count, -1)
         first = np.tile(begin + run.stretches.own[n], events)
         spectra *= run.filters[spectra.shape[1]]
         spectra *= run.turn(first)[:, None]
@@ -309,7 +301,7 @@ def fire(face: Face, firings: Firings, response: Response, scatterers: Scatterer
 def capture(face: Face, response: Response, scatterers: Scatterers, clock: Clock) -> Record:
     """The record (E (E + 1) / 2, M) of every pair of elements i, j <= i, in the order (0,0), (1,0), (1,1), (2,0) ..."""
     run = Run.of(face, None, response, scatterers, clock)
-    wide, most = len(face.blocks) // 12, int(run.stretches.size.max())
+    wide, most = face.padded, int(run.stretches.size.max())
     i, j = np.tril_indices(len(face.elements))
     local = threading.local()  # memory of a thread, for all its tiles: new pages take as long as the sums
 
@@ -348,7 +340,6 @@ def synthesise(pairs: Record, firings: Firings) -> Record:
     def back(event: int) -> None:
         spectra[event] = fft.ifft(spectra[event], axis=1)
 
-    with ThreadPoolExecutor(kernels("sir").threads()) as pool:
-        list(pool.map(forward, range(0, clock.count, kernels("pairs").FREQUENCIES)))
-        list(pool.map(back, range(events)))
+    each(forward, range(0, clock.count, kernels("pairs").FREQUENCIES))
+    each(back, range(events))
     return Record(clock, spectra.reshape(events * count, -1))

@@ -11,15 +11,14 @@ taken from a scatterer on the array's axis, as if the array had no ends.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from usim.engines import sir_image
-from usim.engines.compiled import kernels
 from usim.engines.sir_image import SirPlan
+from usim.engines.threads import each
 from usim.scan import Image
 from usim.scatterers import Scatterers
 
@@ -104,6 +103,5 @@ def measure(
         far = np.where(near, 0.0, echo)[:, ::-1]  # column x of the image sees the scatterer at x_s - x = -x
         power[n] = far.reshape(-1, PIXELS_PER_STEP, len(offset)).mean(axis=1)
 
-    with ThreadPoolExecutor(kernels("sir").threads()) as pool:
-        list(pool.map(one, range(len(source))))
+    each(one, range(len(source)))
     return Clutter(source, depth.reshape(-1, PIXELS_PER_STEP).mean(axis=1), offset, power)

@@ -156,6 +156,21 @@ class PowerPlan:
         axial = (beam.pulse.spectrum(z).sum(axis=1) * step) ** 2
         return lateral * axial * np.abs(self.plan.elevation(np.zeros(len(z)), z)) ** 2
 
+    def far(self, x: Array, z: Array, strength: Array) -> Array | float:
+        """Mean intensity (Z, X) that scatterers at x, z (any shape, metres) of this mean strength add from beyond the
+        reach of the kernels: none, where images are made with these kernels."""
+        return 0.0
+
+    def far_cells(self, echogenicity: NDArray[np.float32]) -> Array | float:
+        """`far` of diffuse tissue of echogenicity (R2, J), a power, on the cells (row_z, cell_x)."""
+        x, z = np.broadcast_arrays(self.cell_x[None, :], self.row_z[:, None])
+        return self.far(x, z, echogenicity * (self.elevation_energies(self.row_z)[0] * self.cell_area)[:, None])
+
+    @cached_property
+    def far_tissue(self) -> Array | float:
+        """`far` (Z, X) of uniform 0 dB tissue."""
+        return self.far_cells(np.ones((len(self.row_z), len(self.cell_x)), np.float32))
+
     def columns(
         self, power: NDArray[np.float32], square: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -219,13 +234,14 @@ def expect(power: PowerPlan, echogenicity: NDArray[np.float32], density: float, 
     fourth_weight = fourth * power.cell_area * (kurtosis / density)  # 0 for the `field` model
     squares = echogenicity**2 * fourth_weight.astype(np.float32)[:, None]
     mean, total = power.blur(weighted, squares)
-    return Expectation(mean, total, power.tissue)
+    return Expectation(mean + power.far_cells(echogenicity), total, power.tissue + power.far_tissue)
 
 
 def expect_cloud(power: PowerPlan, scatterers: Scatterers) -> Expectation:
     """Diffuse mean intensity of a given cloud over random phases of its scatterers; the fourth cumulant is negative."""
     beam, plan = power.plan.beam, power.plan
     strength = scatterers.amplitude**2 * np.abs(plan.elevation(scatterers.y, np.maximum(scatterers.z, 1e-6))) ** 2
+    far = power.far(scatterers.x, scatterers.z, strength)
     u = (scatterers.z - power.row_z[0]) / (plan.grid.step[1] / 2.0)
     v = (scatterers.x - power.cell_x[0]) / plan.grid.step[0]
     rows, cells = len(power.row_z), len(power.cell_x)
@@ -240,4 +256,4 @@ def expect_cloud(power: PowerPlan, scatterers: Scatterers) -> Expectation:
                 total += np.bincount((row + dr) * cells + cell + dc, values * wr * wc, rows * cells)
         grids.append(total.reshape(rows, cells).astype(np.float32))
     mean, fourth = power.blur(*grids)
-    return Expectation(mean, -fourth, power.tissue)
+    return Expectation(mean + far, -fourth, power.tissue + power.far_tissue)

@@ -15,6 +15,7 @@ from usim.probe import Probe
 SPECTRUM_POINTS = 96  # trapezoidal rule on a smooth, band-limited spectrum; the pulse repeats after some 7 mm
 SPECTRUM_FLOOR = 1e-5  # amplitude below which the band ends; -100 dB, as the channel engine drops bins
 DEEPEST = 0.6  # metres; deeper than any image
+MOST_LOSS_DB = 250.0  # of an echo at the centre frequency; single precision ends some 100 dB beyond
 CENTROID_NODES = 301  # 2 mm apart: linear interpolation is within 1e-5 of the centroid
 
 
@@ -32,11 +33,18 @@ def probe_response(frequency: NDArray[np.float64], probe: Probe) -> NDArray[np.f
     return np.exp(-((np.abs(frequency - centre) / scale) ** p))
 
 
-def excitation_spectrum(frequency: NDArray[np.float64], center_frequency: float, cycles: float) -> NDArray[np.float64]:
-    """Spectrum of a rectangular burst of `cycles` periods of a sine, up to a constant phase; 1 at the centre."""
+def burst_spectrum(frequency: NDArray[np.float64], center_frequency: float, cycles: float) -> NDArray[np.float64]:
+    """Spectrum of a rectangular burst of `cycles` periods of a sine, over half its duration and a constant phase.
+
+    sinc(T (f - fc)) - sinc(T (f + fc)),  T = cycles / fc,  sinc(x) = sin(pi x) / (pi x)
+    """
     duration = cycles / center_frequency
-    burst = np.sinc(duration * (frequency - center_frequency)) - np.sinc(duration * (frequency + center_frequency))
-    return burst / (1.0 - np.sinc(2.0 * cycles))
+    return np.sinc(duration * (frequency - center_frequency)) - np.sinc(duration * (frequency + center_frequency))
+
+
+def excitation_spectrum(frequency: NDArray[np.float64], center_frequency: float, cycles: float) -> NDArray[np.float64]:
+    """`burst_spectrum` divided by its value at the centre frequency."""
+    return burst_spectrum(frequency, center_frequency, cycles) / (1.0 - np.sinc(2.0 * cycles))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +53,14 @@ class Pulse:
 
     frequency: (F,) Hz, uniform.  amplitude: (F,), real, 0 dB at its peak, without attenuation.
     center_frequency: Hz, the demodulation frequency k0 c / 2 pi, never shifted.
-    attenuation, attenuation_power: those of the medium.
+    alpha: (F,) attenuation at each frequency, one way, dB/cm.
     """
 
     frequency: NDArray[np.float64]
     amplitude: NDArray[np.float64]
     center_frequency: float
     sound_speed: float
-    attenuation: float
-    attenuation_power: float = 1.0
+    alpha: NDArray[np.float64]
 
     @classmethod
     def of(cls, probe: Probe, cycles: float, medium: Medium) -> Pulse:
@@ -64,13 +71,8 @@ class Pulse:
         band = wide[np.abs(amplitude) > SPECTRUM_FLOOR * peak]
         frequency = np.linspace(band[0], band[-1], SPECTRUM_POINTS)
         amplitude = excitation_spectrum(frequency, probe.center_frequency, cycles) * probe_response(frequency, probe)
-        loss = medium.attenuation, medium.attenuation_power
-        return cls(frequency, amplitude / peak, probe.center_frequency, medium.sound_speed, *loss)
-
-    @cached_property
-    def alpha(self) -> NDArray[np.float64]:
-        """Attenuation (F,) at each frequency, one way, dB/cm."""
-        return self.attenuation * (self.frequency * 1e-6) ** self.attenuation_power
+        alpha = medium.alpha(frequency)
+        return cls(frequency, amplitude / peak, probe.center_frequency, medium.sound_speed, alpha)
 
     def spectrum(self, depth: NDArray[np.float64]) -> NDArray[np.float64]:
         """Attenuated amplitude spectra (D, F) of echoes from `depth` (D,) metres: 10^(-alpha(f) 2z / 20)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.engines.pulse import probe_response
+from usim.engines.pulse import MOST_LOSS_DB, burst_spectrum, probe_response
 from usim.errors import ConfigError
 from usim.events import Excitation
 from usim.medium import Medium
@@ -21,7 +21,6 @@ HIGHEST = 3.0  # centre frequencies; nothing is looked for beyond
 SPECTRUM_POINTS = 4096  # at least
 FAINTEST = 1e-6  # of P R^2, both of which are about 1 at their peaks: -120 dB is no signal
 LONGEST_SIGNAL = 100e-6  # seconds from t = 0 at which excitation and responses together may begin or end
-MOST_LOSS_DB = 250.0  # at the centre frequency; single precision ends some 100 dB beyond
 
 
 def waveform_spectrum(frequency: Array, waveform: Waveform) -> NDArray[np.complex128]:
@@ -36,7 +35,7 @@ def waveform_spectrum(frequency: Array, waveform: Waveform) -> NDArray[np.comple
     return np.where(frequency <= waveform.sampling_frequency / 2.0, spectrum / peak, 0.0)
 
 
-def excitation_spectrum(frequency: Array, event: Excitation, center_frequency: float) -> NDArray[np.complex128]:
+def drive_spectrum(frequency: Array, event: Excitation, center_frequency: float) -> NDArray[np.complex128]:
     """P(f) (F,): spectrum of what drives the elements, in the convention exp(-i 2 pi f t).
 
     A burst of n periods of sin(2 pi fc t), centred on t = 0, has -i [sinc(T (f - fc)) - sinc(T (f + fc))] T / 2 with
@@ -44,10 +43,7 @@ def excitation_spectrum(frequency: Array, event: Excitation, center_frequency: f
     """
     if event.excitation is not None:
         return waveform_spectrum(frequency, event.excitation)
-    duration = event.cycles / center_frequency
-    return -1j * (
-        np.sinc(duration * (frequency - center_frequency)) - np.sinc(duration * (frequency + center_frequency))
-    )
+    return -1j * burst_spectrum(frequency, center_frequency, event.cycles)
 
 
 def two_way_response(frequency: Array, probe: Probe) -> NDArray[np.complex128]:
@@ -58,8 +54,8 @@ def two_way_response(frequency: Array, probe: Probe) -> NDArray[np.complex128]:
 
 
 def attenuation(frequency: Array, medium: Medium) -> Array:
-    """alpha(f) in Np/m (any shape): a f[MHz]^p dB/cm, and 20 log10 e = 8.686 dB per Np."""
-    return medium.attenuation * (np.asarray(frequency) * 1e-6) ** medium.attenuation_power * 100.0 / 8.685889638
+    """alpha(f) in Np/m (F,): 20 log10 e = 8.686 dB per Np."""
+    return medium.alpha(frequency) * 100.0 / 8.685889638
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +81,7 @@ class Response:
         # so many that a signal as late or long as ours does not come round again
         points = max(SPECTRUM_POINTS, math.ceil(4.0 * top * _latest(probe, event)))
         frequency = np.linspace(0.0, top, points + 1)
-        spectrum = excitation_spectrum(frequency, event, probe.center_frequency) * two_way_response(frequency, probe)
+        spectrum = drive_spectrum(frequency, event, probe.center_frequency) * two_way_response(frequency, probe)
         magnitude = np.abs(spectrum)
         if not magnitude.max() > FAINTEST:
             raise ConfigError("excitation: it has no energy in the probe's band; change its frequency or the probe's")
@@ -101,8 +97,8 @@ class Response:
 
     def __call__(self, frequency: Array) -> NDArray[np.complex128]:
         """P(f) R(f)^2 (F,)."""
-        excitation = excitation_spectrum(frequency, self.event, self.probe.center_frequency)
-        return excitation * two_way_response(frequency, self.probe)
+        drive = drive_spectrum(frequency, self.event, self.probe.center_frequency)
+        return drive * two_way_response(frequency, self.probe)
 
 
 def _latest(probe: Probe, event: Excitation) -> float:
@@ -122,7 +118,7 @@ def _latest(probe: Probe, event: Excitation) -> float:
 
 
 def _refuse_silence(probe: Probe, medium: Medium, longest: float) -> None:
-    loss = 8.685889638 * float(attenuation(np.array(probe.center_frequency), medium)) * longest
+    loss = medium.alpha(probe.center_frequency) * 100.0 * longest
     if loss > MOST_LOSS_DB:
         raise ConfigError(
             f"medium.attenuation: echoes of the longest path, {longest * 1e3:.4g} mm there and back, lose "

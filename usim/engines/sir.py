@@ -26,6 +26,7 @@ from usim.medium import Medium
 from usim.scatterers import Scatterers
 
 Array = NDArray[np.float64]
+MOST_SUB_ELEMENTS = 4096  # per element
 LANES = 16  # elements that the kernels work on at once, in an even number of blocks
 
 
@@ -159,6 +160,19 @@ class Face:
         return band, option, loss, bends.astype(np.float32), excess.astype(np.float32)
 
     @property
+    def padded(self) -> int:
+        """Elements (E',) with those that fill the blocks of the kernels."""
+        return len(self.blocks) // 12
+
+    def unblocked(self, fields: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Fields (N, F, E) from those of the kernels, (N, F / 4, B ROW): four frequencies of LANES elements a block."""
+        planes = fields.reshape(*fields.shape[:2], -1, 4, 2, LANES).transpose(4, 0, 1, 3, 2, 5)
+        planes = planes.reshape(2, len(fields), -1, self.padded)[..., : len(self.elements)]
+        out = np.empty(planes.shape[1:], np.complex64)
+        out.real, out.imag = planes
+        return out
+
+    @property
     def shortest_path(self) -> float:
         """Metres; half a wavelength, below which distances are not taken."""
         return 0.5 * self.wavelength
@@ -214,6 +228,3 @@ def face_of(elements: Elements, medium: Medium, physics: Physics, center_frequen
             f"{MOST_SUB_ELEMENTS} are allowed; give sub_elements=(x, y) or a lower frequency"
         )
     return face
-
-
-MOST_SUB_ELEMENTS = 4096

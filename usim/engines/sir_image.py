@@ -7,7 +7,6 @@ that is inside. A plane wave makes the whole image.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from usim.beamforming import arrival_times, das, demodulate
-from usim.elements import Elements, Firings, elements_of, window
+from usim.elements import Elements, Firings, elements_of, firings_of, window
 from usim.engines import channels
 from usim.engines.aperture import half_aperture
-from usim.engines.compiled import kernels
 from usim.engines.response import Response
 from usim.engines.sir import Face, Physics, face_of
+from usim.engines.threads import each
 from usim.events import Event, Focused, PlaneWave
 from usim.medium import Medium
 from usim.probe import Probe
@@ -31,7 +30,6 @@ from usim.scatterers import Scatterers
 from usim.transmit import FocusedScan, PlaneScan
 
 Array = NDArray[np.float64]
-SAMPLES_PER_PERIOD = 4.0
 LINES_AT_ONCE = 64  # transmissions whose channel data are kept
 CHANNELS_AT_ONCE = 128  # that are transformed together, by one thread
 OVERSAMPLING = 1.6  # of the record, for delay and sum: a third of a cycle per sample at the band's edge
@@ -82,9 +80,7 @@ class SirPlan:
         x, transmit, cycles = self.elements.centre[:, 0], self.transmit, self.transmit.cycles
         if isinstance(transmit, PlaneScan):
             events: list[Event] = [PlaneWave(angle=transmit.angle, cycles=cycles)]
-            path = x * np.sin(transmit.angle)
-            delays = ((path - path.min()) / self.medium.sound_speed)[None]
-            return events, Firings(delays, np.ones_like(delays), np.zeros(1, np.int64))
+            return events, firings_of(events, self.elements, self.medium.sound_speed)
         half = float(half_aperture(transmit.depth, transmit.f_number, self.probe))
         assert self.probe.pitch is not None
         inside = ((np.arange(WITHIN_PITCH) + 0.5) / WITHIN_PITCH - 0.5) * self.probe.pitch
@@ -143,7 +139,7 @@ def run(plan: SirPlan, scatterers: Scatterers) -> NDArray[np.complex64]:
     _, firings = plan.scan
     response = plan.response(float(cloud.z.max()))
     first, last = channels.echo_times(plan.face, firings, response, cloud)
-    clock = channels.make_clock(response, SAMPLES_PER_PERIOD * plan.probe.center_frequency, first, last)
+    clock = channels.make_clock(response, channels.SAMPLES_PER_PERIOD * plan.probe.center_frequency, first, last)
     if len(firings) == 1:
         values = [_lines(plan, channels.fire(plan.face, firings, response, cloud, clock), np.arange(1))]
     else:
@@ -187,6 +183,5 @@ def oversample(record: channels.Record) -> tuple[NDArray[np.complex64], float, f
         out[part, longer - middle :] = spectrum[:, :middle]
         out[part] = fft.ifft(out[part], axis=1)
 
-    with ThreadPoolExecutor(kernels("sir").threads()) as pool:
-        list(pool.map(widen, range(0, len(samples), CHANNELS_AT_ONCE)))
+    each(widen, range(0, len(samples), CHANNELS_AT_ONCE))
     return out, longer * clock.step, frequency
