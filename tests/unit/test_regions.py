@@ -8,7 +8,7 @@ import pytest
 from usim.errors import ConfigError
 from usim.phantom.schema import Scene
 from usim.phantom.texture import texture_at
-from usim.phantom.truth import echogenicity_at, echogenicity_db_at, label_at, label_names
+from usim.phantom.truth import attenuation_at, echogenicity_at, echogenicity_db_at, label_at, label_names
 
 IMAGE = {"x": [-0.02, 0.02], "z": [0.002, 0.042], "pixels": [64, 64]}
 X = (np.arange(1600) - 799.5)[None, :] * 12.5e-6
@@ -164,3 +164,13 @@ def test_texture_leaves_anechoic_background_and_regions_alone():
         scene({"shape": "layer", "z": [0.01, 0.03], "echogenicity": -7}, texture={"std": 3, "correlation": 1e-3}),
         0.0, 0.02,
     ) == -7.0  # fmt: skip
+
+
+def test_attenuation_is_the_regions_own_or_the_mediums():
+    both = scene(
+        {"shape": "layer", "z": [0.02, 0.03], "echogenicity": 0, "attenuation": "2 dB/cm/MHz"},
+        {"shape": "circle", "center": [0, 0.025], "radius": 2e-3, "echogenicity": 0},
+        {"shape": "circle", "center": [5e-3, 0.025], "radius": 2e-3, "echogenicity": 0, "attenuation": 0},
+    )
+    x, z = np.array([[0.0], [0.005]]), np.array([0.01, 0.021, 0.025])
+    assert attenuation_at(both, x, z).tolist() == [[0.5, 2.0, 0.5], [0.5, 2.0, 0.0]]

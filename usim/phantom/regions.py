@@ -27,12 +27,14 @@ DEFAULT_SIDES = 5
 
 
 class Region(Description):
-    """What every region has: a name, written beside its label, and an echogenicity."""
+    """What every region has: a name, written beside its label, an echogenicity and an attenuation."""
 
     name: Annotated[str, Field(max_length=100)] = "region"
     """The name of the label."""
     echogenicity: Echogenicity
     """dB relative to the reference tissue, or "anechoic"."""
+    attenuation: Annotated[float, Quantity("attenuation", least=0.0, most=200.0)] | None = None
+    """dB/cm/MHz, one way, in the unit of the medium's; the medium's unless given."""
 
 
 class _Placed(Region):

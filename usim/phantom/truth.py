@@ -66,6 +66,12 @@ def echogenicity_at(scene: Scene, x: ArrayLike, z: ArrayLike, labels: NDArray[np
     return power
 
 
+def attenuation_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
+    """Return the attenuation at points (x, z), metres, in dB/cm/MHz one way; the medium's where no region gives one."""
+    own = (scene.medium.attenuation, *(region.attenuation for region in scene.regions))
+    return np.array([own[0] if value is None else value for value in own])[label_at(scene, x, z)]
+
+
 def _has_texture(scene: Scene) -> bool:
     return scene.background.texture is not None and scene.background.echogenicity != "anechoic"
 
