@@ -24,7 +24,7 @@ import usim.cli
 from usim.io.layout import DATASETS
 
 DOCS = Path(__file__).parent
-FUNCTIONS = ("load_phantom", "simulate", "simulate_rf", "beamform", "stream", "open", "validate")
+FUNCTIONS = ("load_phantom", "simulate", "simulate_rf", "beamform", "stream", "open", "cell_size", "validate")
 S2S_FUNCTIONS = {
     "s2s.load": s2s.load,
     "s2s.denoise.Denoiser.denoise": s2s.denoise.Denoiser.denoise,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from usim.probe import Probe, Waveform
     from usim.rf import RF, simulate_rf
     from usim.scatterers import Scatterers
+    from usim.speckle_size import cell_size
     from usim.streams import stream
     from usim.validation import validate
 
@@ -42,6 +43,7 @@ __all__ = [
     "Truth",
     "Waveform",
     "beamform",
+    "cell_size",
     "errors",
     "load_phantom",
     "open",
@@ -67,6 +69,7 @@ _HOMES = {
     "Truth": "usim.frame:Truth",
     "Waveform": "usim.probe:Waveform",
     "beamform": "usim.beamforming:beamform",
+    "cell_size": "usim.speckle_size:cell_size",
     "load_phantom": "usim.phantom.load:load_phantom",
     "open": "usim.io.dataset:open_frames",
     "simulate": "usim.pipeline:simulate",

@@ -43,6 +43,7 @@ FLOORS = (
         "usim.process",
         "usim.scan_convert",
         "usim.speckle",
+        "usim.speckle_size",
         "usim.phantom",
         "usim.display",
     ),
