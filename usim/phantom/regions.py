@@ -36,6 +36,11 @@ class Region(Description):
     attenuation: Annotated[float, Quantity("attenuation", least=0.0, most=200.0)] | None = None
     """dB/cm/MHz, one way, in the unit of the medium's; the medium's unless given."""
 
+    @property
+    def parts(self) -> tuple[Region, ...]:
+        """What carries the labels, in their order: the region itself, unless it is made of several materials."""
+        return (self,)
+
 
 class _Placed(Region):
     """What every region but a layer accepts, so that `shape` can be a choice: place, equal-area diameter and angle."""

@@ -7,20 +7,25 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from usim.phantom.regions import ANECHOIC_DB, AnyRegion, Circle, Ellipse, Layer
-from usim.phantom.schema import Scene
+from usim.phantom.regions import ANECHOIC_DB, AnyRegion, Circle, Ellipse, Layer, Region
+from usim.phantom.schema import Background, Scene
 from usim.phantom.texture import texture_at
 
 Array = NDArray[np.float64]
 
 
+def labelled(scene: Scene) -> tuple[Background | Region, ...]:
+    """Return what each label stands for: the background, then each region's parts."""
+    return (scene.background, *(part for region in scene.regions for part in region.parts))
+
+
 def label_names(scene: Scene) -> tuple[str, ...]:
-    """Return the names by label: the background's, then each region's."""
-    return (scene.background.name, *(region.name for region in scene.regions))
+    """Return the names by label."""
+    return tuple(part.name for part in labelled(scene))
 
 
 def label_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> NDArray[np.uint16]:
-    """Return which region lies at points (x, z), metres, broadcast: 0 is the background, k the k-th region.
+    """Return what lies at points (x, z), metres, broadcast: 0 is the background, k the k-th part of the regions.
 
     Later regions lie over earlier ones; a region's edge belongs to it.
 
@@ -32,7 +37,9 @@ def label_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> NDArray[np.uint16]:
     shape = np.broadcast_shapes(np.shape(x), np.shape(z))
     x, z = np.atleast_1d(np.asarray(x, dtype=np.float64)), np.atleast_1d(np.asarray(z, dtype=np.float64))
     labels = np.zeros(np.broadcast_shapes(x.shape, z.shape), dtype=np.uint16)
-    for label, region in enumerate(scene.regions, start=1):
+    first = 1
+    for region in scene.regions:
+        label, first = first, first + len(region.parts)
         left, right, top, bottom = _box(region)
         near = ((x >= left) & (x <= right)) & ((z >= top) & (z <= bottom))
         if isinstance(region, Layer):
@@ -40,15 +47,16 @@ def label_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> NDArray[np.uint16]:
             continue
         # Only the points in the bounding box are looked at closely.
         index = np.nonzero(near)
-        inside = _inside(region, _pick(x, index, labels.shape), _pick(z, index, labels.shape))
-        labels[tuple(axis[inside] for axis in index)] = label
+        part = _part_at(region, _pick(x, index, labels.shape), _pick(z, index, labels.shape))
+        inside = part >= 0
+        labels[tuple(axis[inside] for axis in index)] = label + part[inside]
     return labels.reshape(shape)
 
 
 def echogenicity_db_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
     """Return the scattering strength at points (x, z), metres, in dB of the reference tissue; -100 where anechoic."""
     labels = label_at(scene, x, z)
-    level = np.array([_decibels(part.echogenicity) for part in (scene.background, *scene.regions)])[labels]
+    level = np.array([_decibels(part.echogenicity) for part in labelled(scene)])[labels]
     if _has_texture(scene):
         level += texture_at(scene, x, z) * (labels == 0)
     return level
@@ -60,7 +68,7 @@ def echogenicity_at(scene: Scene, x: ArrayLike, z: ArrayLike, labels: NDArray[np
     It is exactly 0 where the scene is anechoic. labels: what label_at says there, where it is known already.
     """
     labels = label_at(scene, x, z) if labels is None else labels
-    power = np.array([_power(part.echogenicity) for part in (scene.background, *scene.regions)])[labels]
+    power = np.array([_power(part.echogenicity) for part in labelled(scene)])[labels]
     if _has_texture(scene):
         power *= np.exp(texture_at(scene, x, z) * (math.log(10) / 10 * (labels == 0)))
     return power
@@ -100,6 +108,11 @@ def _box(region: AnyRegion) -> tuple[float, float, float, float]:
         return x - reach_x, x + reach_x, z - reach_z, z + reach_z
     xs, zs = zip(*region.corners, strict=True)
     return min(xs), max(xs), min(zs), max(zs)
+
+
+def _part_at(region: AnyRegion, x: Array, z: Array) -> NDArray[np.intp]:
+    """Which of the region's parts lies at points, -1 where it does not reach."""
+    return np.where(_inside(region, x, z), 0, -1)
 
 
 def _inside(region: AnyRegion, x: Array, z: Array) -> NDArray[np.bool_]:
