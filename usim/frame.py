@@ -31,6 +31,7 @@ class Truth:
     labels: uint16, 0 = background, k = the k-th of `label_names`; later regions lie over earlier ones.
     few_scatterers: uint8, 1 where the effective scatterer number nu is below 5 and `bmode` is only good to about 0.3
     dB. label_names: names by label.
+    looks: float32, equivalent number of looks of a compounded image; None for others.
     """
 
     bmode: ArrayF
@@ -39,6 +40,7 @@ class Truth:
     labels: NDArray[np.uint16]
     few_scatterers: NDArray[np.uint8]
     label_names: tuple[str, ...]
+    looks: ArrayF | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ class Frame:
 
     bmode: (Z, X) float32 dB, 20 log10(envelope) clipped to [-150, 0].
     envelope: (Z, X) float32, 1 at 0 dB.
-    iq: (Z, X) complex64 after TGC, same scale; None when it was not stored in the file.
+    iq: (Z, X) complex64 after TGC, same scale; None when it was not stored in the file, or is compounded.
     truth, axes: see there.
     params: plain JSON data: what was drawn, seed, index, look, dB reference, noise level, points.
     scatterers: the cloud that made the image; None for the `field` model or when not stored.

@@ -79,7 +79,7 @@ class ShardMaker:
 
         def frames() -> Iterator[Frame]:
             for index in rows:
-                yield renderer.render(index)
+                yield renderer.frame(index)
                 report(1)
 
         data = encode_shard(frames(), header)

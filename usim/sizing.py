@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from usim.errors import ConfigError, ResourceError
-from usim.io.layout import STORABLE, bytes_per_frame
+from usim.io.layout import KEYS, STORABLE, bytes_per_frame
 from usim.io.provenance import Manifest
 from usim.io.shard import ShardHeader, encode_shard
 from usim.phantom.draw import draw
@@ -37,7 +37,10 @@ STARTUP_S = 2.5
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run is cut: frames, seed, shards as ranges of frames, workers, extras, pixels (x, z) of a frame."""
+    """How a run is cut: frames, seed, shards as ranges of frames, workers, extras, pixels (x, z) of a frame.
+
+    keys: those of the phantom that add datasets.
+    """
 
     frames: int
     seed: int
@@ -45,6 +48,7 @@ class Plan:
     workers: int
     store: tuple[str, ...]
     pixels: tuple[int, int]
+    keys: tuple[str, ...] = ()
 
     @property
     def shards(self) -> list[range]:
@@ -54,12 +58,12 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Bytes on disk, scatterers not counted."""
-        return self.frames * bytes_per_frame(self.pixels, self.store)
+        return self.frames * bytes_per_frame(self.pixels, self.store + self.keys)
 
     @property
     def memory(self) -> int:
         """Bytes of memory of all workers: imports, one frame at work, and the shard twice (HDF5's image and ours)."""
-        shard = min(self.shard_size, self.frames) * bytes_per_frame(self.pixels, self.store)
+        shard = min(self.shard_size, self.frames) * bytes_per_frame(self.pixels, self.store + self.keys)
         return self.workers * (WORKER_BYTES + WORKING_BYTES_PER_PIXEL * self.pixels[0] * self.pixels[1] + 2 * shard)
 
     def shard_path(self, folder: Path, rows: range) -> Path:
@@ -116,13 +120,14 @@ def plan_run(
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed: {seed} is not an integer from 0 to 2^63 - 1")
     pixels = draw(phantom, seed, 0).image.pixels
+    keys = tuple(key for key in KEYS if phantom.document.get(key) is not None)
     extras = tuple(word for word in STORABLE if word in store)
     if shard_size is None:
-        shard_size = max(1, min(SHARD_BYTES // bytes_per_frame(pixels, extras), -(-frames // FEWEST_SHARDS)))
+        shard_size = max(1, min(SHARD_BYTES // bytes_per_frame(pixels, extras + keys), -(-frames // FEWEST_SHARDS)))
     shard_size = min(_positive("shard-size", shard_size), frames)
     shards = -(-frames // shard_size)
     workers = min(os.cpu_count() or 1, shards) if workers is None else min(_positive("workers", workers), shards)
-    return Plan(frames, seed, shard_size, workers, extras, (pixels[0], pixels[1]))
+    return Plan(frames, seed, shard_size, workers, extras, (pixels[0], pixels[1]), keys)
 
 
 def _positive(name: str, value: int) -> int:
@@ -157,9 +162,9 @@ def physical_memory() -> int:
 def estimate(phantom: Phantom, plan: Plan) -> Estimate:
     """Return what a run would take, from really simulating and encoding two of its frames here."""
     renderer = Renderer(phantom, seed=plan.seed)
-    renderer.render(0)  # compiles and loads what later frames find ready
+    renderer.frame(0)  # compiles and loads what later frames find ready
     start = time.perf_counter()
-    frame = renderer.render(min(1, plan.frames - 1))
+    frame = renderer.frame(min(1, plan.frames - 1))
     header = ShardHeader(1, 0, plan.seed, phantom.config_yaml, "", {}, plan.store)
     one = len(encode_shard([frame], header))
     seconds = time.perf_counter() - start

@@ -30,4 +30,4 @@ def stream(phantom: Phantom | str | Path, *, seed: int | None = None) -> Iterato
     if isinstance(phantom, (str, Path)):
         phantom = load_phantom(phantom)
     renderer = Renderer(phantom, seed=seed)
-    return (renderer.render(index) for index in itertools.count())
+    return (renderer.frame(index) for index in itertools.count())

@@ -31,8 +31,8 @@ from usim.phantom.cloud import load_cloud
 from usim.phantom.draw import SCATTERERS, draw, substream
 from usim.phantom.load import Phantom, load_phantom
 from usim.phantom.schema import CloudSpec, Scene
-from usim.pipeline import Setting, Stage
 from usim.scatterers import Scatterers
+from usim.stage import Setting, Stage
 from usim.transmit import FocusedScan, PlaneScan
 
 Array = NDArray[np.float64]

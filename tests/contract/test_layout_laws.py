@@ -34,6 +34,8 @@ FLOORS = (
     ),
     ("usim.sizing", "usim.workers", "usim.progress", "usim.interrupts"),
     ("usim.pipeline",),
+    ("usim.compounding",),
+    ("usim.stage",),
     ("usim.rf",),
     ("usim.io",),
     (

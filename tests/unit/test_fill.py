@@ -6,6 +6,7 @@ import pytest
 from usim.phantom.draw import draw
 from usim.phantom.fill import cell_echogenicity, draw_cloud, expected_per_depth
 from usim.phantom.load import phantom_from_text
+from usim.phantom.world import World
 
 DEPTH = np.linspace(10e-3, 30e-3, 101)
 LATERAL = (np.full(101, -5e-3), 5e-3 + 0.1 * (DEPTH - 10e-3))
@@ -86,7 +87,7 @@ def test_cells_on_an_edge_hold_the_share_of_their_area():
     """Cells that a circle's edge crosses are averaged: the circle's area within 0.5 %."""
     scene = make("[{shape: circle, center: [0 mm, 20 mm], radius: 2 mm, echogenicity: anechoic}]")
     x, z = np.arange(-4e-3, 4e-3, 0.1e-3), np.arange(16e-3, 24e-3, 0.07e-3)
-    found = cell_echogenicity(scene, x, z)
+    found = cell_echogenicity(World(scene), x, z)
     assert found.shape == (len(z), len(x))
     area = (1.0 - found.astype(np.float64)).sum() * 0.1e-3 * 0.07e-3
     assert area == pytest.approx(np.pi * 4e-6, rel=5e-3)
@@ -98,5 +99,5 @@ def test_straight_edge_between_cells():
     """An edge a quarter of a cell beyond a centre leaves the cell three quarters full, as far as samples can tell."""
     scene = make("[{shape: layer, z: [20 mm, 40 mm], echogenicity: anechoic}]")
     z = 20e-3 + 0.1e-3 * np.array([-1.25, -0.25, 0.75])
-    found = cell_echogenicity(scene, np.array([0.0, 1e-4]), z)[:, 0]
+    found = cell_echogenicity(World(scene), np.array([0.0, 1e-4]), z)[:, 0]
     assert found == pytest.approx([1.0, 0.75, 0.0], abs=0.1)

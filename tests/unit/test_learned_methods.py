@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import s2s.denoise
-import usim.pipeline
+import usim.stage
 from s2s.checkpoint import load_checkpoint, save_checkpoint
 from s2s.data import Simulation
 from s2s.denoise import Denoiser, load
@@ -293,7 +293,7 @@ def test_its_data_are_made_without_ever_looking_at_the_truth(monkeypatch):
     def refuse(self):
         raise AssertionError("somebody looked at the truth")
 
-    monkeypatch.setattr(usim.pipeline.Stage, "truth", property(refuse))
+    monkeypatch.setattr(usim.stage.Stage, "truth", property(refuse))
     for needs in (method_class("speckle2self").needs, ("y", "y2")):
         looks = Simulation(phantom, 3, needs).open()(0)
         assert [look.keys() for look in looks] == [set(needs)] * 2

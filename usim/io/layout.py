@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 FORMAT = "usim-1"
@@ -25,6 +26,7 @@ class Dataset:
 
     path: name in the file. dtype: NumPy type; "json" and "text" are UTF-8 strings of fixed length. dims: names of the
     axes. unit: SI unit, dB, or 1. zea: name of the zea map that links here. store: the `--store` word that adds it.
+    key: the key of a phantom that adds it.
     """
 
     path: str
@@ -34,6 +36,7 @@ class Dataset:
     description: str
     zea: str | None = None
     store: str | None = None
+    key: str | None = None
 
     @property
     def is_image(self) -> bool:
@@ -77,6 +80,15 @@ DATASETS = (
         "1 where the effective scatterer number is below 5 and truth/bmode is good to about 0.3 dB",
         "truth_few_scatterers",
     ),
+    Dataset(
+        "truth/looks",
+        "f4",
+        _IMAGE,
+        "1",
+        "equivalent number of looks: squared mean over variance of the diffuse intensity of a compounded image",
+        "truth_looks",
+        key="compound",
+    ),
     Dataset("truth/label_names", "json", ("frame",), "1", "JSON list of region names by label; 0 is the background"),
     Dataset("axes/z", "f8", ("z",), "m", "depth of the pixel centres; (frame, z) when it differs between frames"),
     Dataset("axes/x", "f8", ("x",), "m", "lateral position of the pixel centres; (frame, x) when it differs"),
@@ -116,20 +128,23 @@ DATASETS = (
     Dataset("probe/element_height", "f4", (), "m", "height of one element"),
 )
 
+#: Keys of a phantom that bring datasets.
+KEYS = tuple(dict.fromkeys(dataset.key for dataset in DATASETS if dataset.key))
+
 BY_PATH = {dataset.path: dataset for dataset in DATASETS}
 
 
-def stored_images(store: tuple[str, ...]) -> tuple[Dataset, ...]:
-    """Return the per-frame image datasets of a shard that was asked to `store` extras."""
-    return tuple(d for d in DATASETS if d.is_image and (d.store is None or d.store in store))
+def stored_images(words: Collection[str]) -> tuple[Dataset, ...]:
+    """Return the per-frame image datasets of a shard; words: what `--store` asks for, and the phantom's keys."""
+    return tuple(d for d in DATASETS if d.is_image and (d.store or d.key or None) in (None, *words))
 
 
-def bytes_per_frame(pixels: tuple[int, int], store: tuple[str, ...] = ()) -> int:
-    """Return the bytes one frame of `pixels` (x, z) adds to a shard, scatterers not counted.
+def bytes_per_frame(pixels: tuple[int, int], words: Collection[str] = ()) -> int:
+    """Return the bytes one frame of `pixels` (x, z) adds to a shard, scatterers not counted; words: see there.
 
     >>> bytes_per_frame((100, 100))
     246384
     """
-    per_pixel = sum(int(d.dtype[1]) * (2 if d.dims[-1] == "iq" else 1) for d in stored_images(store))
+    per_pixel = sum(int(d.dtype[1]) * (2 if d.dims[-1] == "iq" else 1) for d in stored_images(words))
     # 16 kB: parameters, label names and the chunk index (measured on the shipped phantoms).
     return per_pixel * pixels[0] * pixels[1] + 16_384

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from usim.errors import ConfigError, DataError
 from usim.frame import Axes, Frame, Truth
-from usim.io.layout import ATTRIBUTE_BYTES, BY_PATH, FORMAT, ZEA_DATA, ZEA_VERSION, Dataset, stored_images
+from usim.io.layout import ATTRIBUTE_BYTES, BY_PATH, FORMAT, KEYS, ZEA_DATA, ZEA_VERSION, Dataset, stored_images
 from usim.scatterers import Scatterers
 
 #: Memory is taken in steps of this size while a file is built; small steps copy the growing file again and again.
@@ -98,6 +98,7 @@ def read_frame(file: h5py.File, row: int) -> Frame:
         labels=file["truth/labels"][row],
         few_scatterers=file["truth/few_scatterers"][row],
         label_names=tuple(names),
+        looks=file["truth/looks"][row] if "truth/looks" in file else None,
     )
     x, z = file["axes/x"], file["axes/z"]
     axes = Axes(x=x[row] if x.ndim == 2 else x[()], z=z[row] if z.ndim == 2 else z[()])
@@ -139,10 +140,15 @@ def _describe(dataset: h5py.Dataset, spec: Dataset) -> None:
 
 
 def _write_images(file: h5py.File, row: int, frame: Frame, header: ShardHeader) -> None:
-    for spec in stored_images(header.store):
+    for spec in stored_images((*header.store, *KEYS)):
         image = _image_of(frame, spec.path)
+        if image is None and spec.key and spec.path not in file:
+            continue
         if image is None:
-            raise ConfigError(f"store: {spec.path} was asked for, but frame {header.first_frame + row} has none")
+            here = header.first_frame + row
+            raise ConfigError(f"store: {spec.path} was asked for, or other frames have it, but frame {here} has none")
+        if spec.path not in file and row:
+            raise DataError(f"{spec.path}: frame {header.first_frame + row} has it, the frames before it have not")
         if spec.path not in file:
             shape, chunks = (header.frames, *image.shape), (1, *image.shape)
             _create(file, spec.path, None, shape=shape, dtype=spec.dtype, chunks=chunks)
@@ -202,13 +208,12 @@ def _write_rows(file: h5py.File, gathered: _Gathered) -> None:
     names = gathered.label_names[0]
     if all(n == names for n in gathered.label_names) and len(canonical_json(names)) < ATTRIBUTE_BYTES // 4:
         file["truth/labels"].attrs["names"] = list(names)
-    zeros = [0] * len(gathered.params)
     columns = {
         "scene": [p.get("index", 0) for p in gathered.params],
-        "look": [p.get("look", 0) for p in gathered.params],
+        **{name: [p.get(name, 0) for p in gathered.params] for name in ("look", "slice", "angle", "time")},
     }
-    for name in ("scene", "look", "slice", "angle", "time"):
-        _create(file, f"index/{name}", np.array(columns.get(name, zeros), np.int64))
+    for name, values in columns.items():
+        _create(file, f"index/{name}", np.array(values, np.int64))
 
 
 def _write_scatterers(file: h5py.File, clouds: list[Scatterers]) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usim.phantom.schema import Scene
-from usim.phantom.truth import echogenicity_at, label_at
+from usim.phantom.truth import echogenicity_at
+from usim.phantom.world import World
 from usim.scatterers import Scatterers
 
 Array = NDArray[np.float64]
@@ -15,10 +16,10 @@ KURTOSIS = {"unit": 1.0, "gaussian": 3.0}
 """E[a^4] / E[a^2]^2 of the amplitude laws: +-1 with equal odds, and normal."""
 
 
-def cell_echogenicity(scene: Scene, x: Array, z: Array) -> NDArray[np.float32]:
+def cell_echogenicity(world: World, x: Array, z: Array) -> NDArray[np.float32]:
     """Mean echogenicity (a power, 0 dB tissue = 1) over each cell (Z, X) of a regular grid with centres x, z."""
-    labels = label_at(scene, x[None, :], z[:, None])
-    cells = echogenicity_at(scene, x[None, :], z[:, None], labels)
+    labels = world.label(x[None, :], z[:, None])
+    cells = world.echogenicity(x[None, :], z[:, None], labels)
     edge = np.zeros(labels.shape, dtype=bool)
     for differs, near, far in (
         (labels[1:] != labels[:-1], np.s_[1:], np.s_[:-1]),
@@ -32,7 +33,7 @@ def cell_echogenicity(scene: Scene, x: Array, z: Array) -> NDArray[np.float32]:
         total = np.zeros(len(row))
         for dz in offset * (z[1] - z[0]):
             for dx in offset * (x[1] - x[0]):
-                total += echogenicity_at(scene, x[column] + dx, z[row] + dz)
+                total += world.echogenicity(x[column] + dx, z[row] + dz)
         cells[row, column] = total / SUBSAMPLES**2
     return cells.astype(np.float32)
 

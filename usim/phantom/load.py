@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +18,7 @@ from usim.phantom import ranges
 from usim.phantom.cloud import read_cloud
 from usim.phantom.schema import MOST_POINTS, MOST_REGIONS, CloudFile, Scene
 from usim.phantom.strict_yaml import MOST_BYTES, Mark, Marked, decode, pointed, read_yaml
+from usim.phantom.views import View, shape_of
 from usim.units import did_you_mean, show
 
 MOST_ERRORS: Final = 20
@@ -40,10 +43,15 @@ class Phantom:
         """Whether any value is a range or a choice."""
         return next(ranges.find(self.document), None) is not None
 
+    @cached_property
+    def views(self) -> View:
+        """How many looks, slices, angles and times every scene has."""
+        return shape_of(Scene.model_validate(ranges.Corner(self.document, 0, 0, set()).data))
+
     @property
     def frames(self) -> int:
-        """Number of frames asked for."""
-        return int(self.document.get("frames", 1))
+        """Number of images asked for; those of one scene unless the document says it."""
+        return int(self.document.get("frames") or math.prod(self.views))
 
     @property
     def seed(self) -> int:

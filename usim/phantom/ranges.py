@@ -37,6 +37,12 @@ FIXED: Final[dict[Path, str]] = {
     ("engine",): "one phantom has one engine",
     ("image",): "all frames have the same pixels; use ranges inside image",
     ("image", "pixels"): "all frames have the same pixels",
+    ("looks",): "all scenes have as many images",
+    ("angles",): "all scenes have as many images; use ranges inside angles",
+    ("sweep",): "all scenes have as many images; use ranges inside sweep",
+    ("sweep", "slices"): "all scenes have as many images",
+    ("sequence",): "all scenes have as many images; use ranges inside sequence",
+    ("sequence", "times"): "all scenes have as many images",
 }
 
 

@@ -9,7 +9,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from usim.description import Description
 from usim.medium import Medium
+from usim.phantom.motion import Sequence
 from usim.phantom.regions import AnyRegion, Echogenicity, Position
+from usim.phantom.views import MOST_LOOKS, Angles, Compound, Sweep
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Tgc
 from usim.transmit import PlaneScan, Transmit
@@ -126,8 +128,18 @@ class Scene(Description):
     """Shapes of other echogenicity; label k is region k, counted from 1."""
     points: Annotated[tuple[Point, ...], Field(max_length=MOST_POINTS)] = ()
     """Point targets."""
-    frames: Annotated[int, Count(1, MOST_FRAMES)] = 1
-    """Number of frames that `usim generate` makes unless told otherwise."""
+    looks: Annotated[int, Count(1, MOST_LOOKS)] = 1
+    """Images of each scene with scatterers and noise drawn anew."""
+    sweep: Sweep | None = None
+    """Neighbouring elevation slices of each scene; needs scatterers in three dimensions, `model: volume`."""
+    angles: Angles | None = None
+    """Radians; each scene is imaged by one plane wave after the other; `transmit` must be a plane wave."""
+    sequence: Sequence | None = None
+    """Images of each scene one after the other in time."""
+    compound: Compound | None = None
+    """Every image is the mean of several, steered or of other frequencies."""
+    frames: Annotated[int, Count(1, MOST_FRAMES)] | None = None
+    """Number of images that `usim generate` makes unless told otherwise; those of one scene unless given."""
     seed: Annotated[int, Count(0, 2**63 - 1)] = 0
     """Start of every random stream."""
     engine: Literal["psf", "sir"] = "psf"
@@ -150,6 +162,24 @@ class Scene(Description):
         """The exact engine needs scatterers; `field` has none."""
         if self.engine == "sir" and isinstance(self.scatterers, CloudSpec) and self.scatterers.model == "field":
             raise ValueError("engine: sir needs scatterers, model: field has none; choose model: plane or volume")
+        return self
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> Scene:
+        """Several images of the same scatterers need scatterers, and transmissions that can be steered."""
+        spec = self.scatterers
+        several = [name for name in ("sweep", "angles", "sequence", "compound") if getattr(self, name) is not None]
+        if several and isinstance(spec, CloudSpec) and spec.model == "field":
+            raise ValueError(f"{several[0]}: needs scatterers, model: field has none; choose model: plane or volume")
+        if self.sweep and isinstance(spec, CloudSpec) and spec.model != "volume":
+            raise ValueError("sweep: needs scatterers in three dimensions; choose scatterers: {model: volume}")
+        if self.looks > 1 and isinstance(spec, CloudFile):
+            raise ValueError("looks: a cloud that is given has one look; leave `looks` out, or choose a model")
+        steered = "angles" if self.angles else "compound.angles" if self.compound and self.compound.angles else ""
+        if steered and not isinstance(self.transmit, PlaneScan):
+            raise ValueError(f"{steered}: only plane waves are steered; choose transmit: {{type: plane}}")
+        if self.angles and self.compound and self.compound.angles:
+            raise ValueError("angles and compound.angles exclude each other: images of each angle, or their mean")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,121 @@
+"""Compounded images: the mean of several images of the same scatterers, and its truth.
+
+The K fields of a pixel are jointly Gaussian with covariance C and mean s: with the eigenvalues l_k of C and s in its
+eigenvectors, I = mean |field|^2 has the Laplace transform
+
+    M(t) = E exp(-t I) = prod_k exp(-t |s_k|^2 / K / (1 + t l_k / K)) / (1 + t l_k / K)
+
+and E ln I = integral (exp(-t) - M(t)) / t dt over t > 0 (Frullani): the truth of a mean of powers, for any correlation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.engines.correlation import rho_between
+from usim.frame import Truth
+from usim.phantom.schema import Scene
+from usim.speckle import DB_PER_NEPER, FLOOR_DB, digamma_minus_log
+from usim.stage import Image, Stage
+
+Array = NDArray[np.float64]
+NODES = 73  # of ln t, from e^-18 to e^18 about the mean: the trapezoidal rule is then within 1e-3 dB (tested)
+WIDEST = 18.0
+RHO_DEPTHS = 12  # between which correlations are interpolated
+
+
+@dataclass(frozen=True, eq=False)
+class Compounded:
+    """A scene whose images are means of those of `members`; in power, or in dB."""
+
+    members: tuple[Stage, ...]
+
+    @property
+    def scene(self) -> Scene:
+        """The first member's."""
+        return self.members[0].scene
+
+    @property
+    def in_power(self) -> bool:
+        """Whether detected powers are averaged."""
+        compound = self.scene.compound
+        return compound is not None and compound.mean == "power"
+
+    @cached_property
+    def rho(self) -> NDArray[np.complex128]:
+        """Field correlation (Z, K, K) of the members' diffuse fields, row by row."""
+        z, beams = self.members[0].setting.plan.grid.z, [stage.setting.plan.beam for stage in self.members]
+        nodes = np.linspace(z[0], z[-1], RHO_DEPTHS)
+        rho = np.ones((len(z), len(beams), len(beams)), complex)
+        for i, a in enumerate(beams):
+            for j, b in enumerate(beams[:i]):
+                at_nodes = np.array([rho_between(a, b, depth) for depth in nodes])
+                rho[:, i, j] = np.interp(z, nodes, at_nodes.real) + 1j * np.interp(z, nodes, at_nodes.imag)
+                rho[:, j, i] = rho[:, i, j].conj()
+        return rho
+
+    @cached_property
+    def looks(self) -> Array:
+        """Equivalent number of looks (Z, X): mean squared over variance of the diffuse intensity, noise included."""
+        if not self.in_power:
+            raise ValueError("the mean of images in dB has no mean intensity")
+        value, _ = self._modes
+        return value.sum(axis=-1) ** 2 / (value**2).sum(axis=-1)
+
+    @cached_property
+    def _modes(self) -> tuple[Array, Array]:
+        """Eigenvalues (Z, X, K) of the covariance, and the power of the fixed echo in each eigenvector."""
+        laws = [stage.law for stage in self.members]
+        mean = np.stack([law.mean for law in laws], axis=-1)
+        root = np.sqrt(mean)
+        covariance = self.rho[:, None] * (root[..., :, None] * root[..., None, :])
+        index = np.arange(len(laws))
+        covariance[..., index, index] += np.stack([law.noise for law in laws], axis=-1)
+        value, vector = np.linalg.eigh(covariance)
+        fixed = np.stack([law.coherent for law in laws], axis=-1)
+        within = np.abs((vector.conj() * fixed[..., :, None]).sum(axis=-2)) ** 2
+        return np.maximum(value, 0.0), within
+
+    @cached_property
+    def truth(self) -> Truth:
+        """The truths; those of the scene are the first member's."""
+        first = self.members[0].truth
+        resolved = np.mean([10.0 ** (stage.truth.resolved_db / 10.0) for stage in self.members], axis=0)
+        few = np.max([stage.truth.few_scatterers for stage in self.members], axis=0)
+        shared = replace(first, resolved_db=(10.0 * np.log10(resolved)).astype(np.float32), few_scatterers=few)
+        if not self.in_power:
+            return replace(shared, bmode=np.mean([stage.truth.bmode for stage in self.members], axis=0))
+        value, fixed = self._modes
+        laws, count = [stage.law for stage in self.members], len(self.members)
+        decibel = DB_PER_NEPER * mean_log(value / count, fixed / count)
+        # the same few scatterers are seen by all members: their number's correction is that of one image
+        diffuse = np.sum([law.mean + law.noise for law in laws], axis=0)
+        inverse_nu = np.sum([law.fourth for law in laws], axis=0) * count / (2.0 * np.maximum(diffuse, 1e-30) ** 2)
+        drawn = digamma_minus_log(1.0 / np.clip(inverse_nu, 1e-9, 1e3))
+        decay = np.exp(-np.minimum(fixed.sum(axis=-1) / np.maximum(diffuse, 1e-30), 80.0))
+        bmode = np.maximum(decibel + DB_PER_NEPER * decay * drawn, FLOOR_DB).astype(np.float32)
+        return replace(shared, bmode=bmode, looks=self.looks.astype(np.float32))
+
+    def detect(self, images: list[Image]) -> NDArray[np.float32]:
+        """Envelope (Z, X) of the mean of the members' IQ images."""
+        powers = [iq.real**2 + iq.imag**2 for iq in images]
+        if self.in_power:
+            return np.sqrt(np.mean(powers, axis=0))
+        floor = np.float32(10.0 ** (FLOOR_DB / 10.0))
+        return np.exp(0.5 * np.mean([np.log(np.maximum(power, floor)) for power in powers], axis=0))
+
+
+def mean_log(value: Array, fixed: Array) -> Array:
+    """E ln I (...) of I = sum_k |f_k|^2, independent complex Gaussians of variance value_k about fixed_k, (..., K)."""
+    mean = np.maximum((value + fixed).sum(axis=-1), 1e-300)
+    node = np.linspace(-WIDEST, WIDEST, NODES)
+    total = np.zeros(mean.shape)
+    relative, constant = value / mean[..., None], fixed / mean[..., None]
+    for t in np.exp(node):
+        spread = 1.0 + t * relative
+        total += np.exp(-t) - np.exp(-t * (constant / spread).sum(axis=-1)) / spread.prod(axis=-1)
+    return np.log(mean) + total * (node[1] - node[0])

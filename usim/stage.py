@@ -1,0 +1,295 @@
+"""One setting and one scene: everything that its looks share, from the engine's plan to the whole truth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.engines import calibrated, psf, sir_image
+from usim.engines.calibrated import CalibratedPlan, CalibratedPower, ExactPower
+from usim.engines.expect import Expectation, PowerPlan, Reference, expect, expect_cloud
+from usim.engines.noise import NoisePlan
+from usim.engines.pulse import MOST_LOSS_DB
+from usim.errors import ConfigError, ResourceError
+from usim.frame import Truth
+from usim.phantom.cloud import mean_strength
+from usim.phantom.fill import KURTOSIS, cell_echogenicity, draw_cloud, expected_per_depth
+from usim.phantom.schema import CloudFile, Scene
+from usim.phantom.truth import label_names
+from usim.phantom.world import World
+from usim.process import tgc_gain
+from usim.scatterers import Scatterers
+from usim.speckle import FLOOR_DB, mean_bmode
+from usim.transmit import FocusedScan
+
+Array = NDArray[np.float64]
+Image = NDArray[np.complex64]
+FEW_SCATTERERS = 5.0  # below this nu the truth is good to 0.3 dB, above to 0.05 dB
+MOST_SCATTERERS = 30_000_000  # some 8 GB while they are drawn and imaged, 270 bytes each
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What frames share that have the same engine, probe, medium, transmit, receive and image.
+
+    exact: whether images are made by the exact engine; `plan` then makes their truth.
+    """
+
+    plan: psf.Plan
+    exact: bool = False
+
+    @cached_property
+    def power(self) -> PowerPlan:
+        """The incoherent twin of the plan."""
+        if isinstance(self.plan, CalibratedPlan):
+            return ExactPower(self.plan) if self.exact else CalibratedPower(self.plan)
+        return PowerPlan(self.plan)
+
+    @cached_property
+    def noise(self) -> NoisePlan:
+        """How the receive chain colours noise."""
+        return NoisePlan(self.plan)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Where dB and scatterer numbers are tied."""
+        return self.power.reference
+
+    @cached_property
+    def axis_tissue(self) -> Array:
+        """Mean intensity of tissue with depth (Z,), in the column nearest to the array's axis."""
+        return self.power.tissue[:, np.argmin(np.abs(self.plan.grid.x))]
+
+    @classmethod
+    def of(cls, scene: Scene) -> Setting:
+        """The setting of a scene; raises ConfigError where no echo comes back from the reference depth."""
+        focused = isinstance(scene.transmit, FocusedScan)
+        focus = scene.transmit.depth if focused else sum(scene.image.z) / 2.0
+        loss = scene.medium.alpha(scene.probe.center_frequency) * 2.0 * focus * 1e2
+        if loss > MOST_LOSS_DB:
+            raise ConfigError(
+                f"medium.attenuation: echoes from {focus * 1e3:g} mm lose {loss:.0f} dB at the centre frequency, "
+                f"at most {MOST_LOSS_DB:g} dB are allowed; lower the attenuation or the depth"
+            )
+        exact = scene.engine == "sir"
+        make = calibrated.plan if exact or scene.psf == "calibrated" else psf.plan
+        return cls(make(scene.probe, scene.transmit, scene.receive, scene.medium, scene.image), exact)
+
+    def echo(self, scatterers: Scatterers, *, elevation: bool = True) -> Image:
+        """IQ (Z, X) of scatterers by the scene's engine, before noise and TGC; elevation: see psf.run."""
+        if not (self.exact and isinstance(self.plan, CalibratedPlan)):
+            return psf.run(self.plan, scatterers, elevation=elevation)
+        return np.complex64(self.plan.scale) * sir_image.run(self.plan.sir, scatterers)
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """The law of a detected image, after TGC and on its scale, (Z, X) each: a fixed echo in diffuse ones and noise.
+
+    mean: of the diffuse intensity.  noise: mean power of the noise.  coherent: complex amplitude of what the scene
+    fixes.  fourth: fourth cumulant of the diffuse field.
+    """
+
+    mean: Array
+    noise: Array
+    coherent: NDArray[np.complex128]
+    fourth: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Everything about one scene that its looks share: gains, points, densities and the whole truth.
+
+    scene: its transmit aimed as this image's.  given: its cloud, where that is a file.  time: seconds, of the image.
+    elevation: metres, of the image plane.  company: settings that image the same scatterers, its own among them; the
+    first one's resolution cell counts the scatterers.
+    """
+
+    scene: Scene
+    setting: Setting
+    given: Scatterers | None
+    time: float = 0.0
+    elevation: float = 0.0
+    company: tuple[Setting, ...] = ()
+
+    @property
+    def world(self) -> World:
+        """The scene as it stands at this time."""
+        return World(self.scene, self.time)
+
+    def seen(self, scatterers: Scatterers) -> Scatterers:
+        """Scatterers as they lie about this image plane."""
+        if not self.elevation:
+            return scatterers
+        return Scatterers(scatterers.position - np.array([0.0, self.elevation, 0.0]), scatterers.amplitude)
+
+    @cached_property
+    def cloud(self) -> Scatterers | None:
+        """The cloud that was given, its amplitudes scaled so that its mean strength is that of 0 dB tissue."""
+        if self.given is None:
+            return None
+        strength, flat = mean_strength(self.given)
+        if flat:
+            at_focus = np.array([self.setting.reference.depth])
+            plan, y = self.setting.plan, self.given.y[:1]
+            strength *= float(np.abs(plan.elevation(y, at_focus)[0]) ** 2)
+            strength /= float(self.setting.power.elevation_energies(at_focus)[0][0])
+        return Scatterers(self.given.position, self.given.amplitude / math.sqrt(strength))
+
+    @cached_property
+    def field_cells(self) -> NDArray[np.float32]:
+        """Echogenicity on the fine cells (R, J)."""
+        grid = self.setting.plan.grid
+        return cell_echogenicity(self.world, grid.fine_x, grid.fine_z)
+
+    @cached_property
+    def field_amplitude(self) -> NDArray[np.float32]:
+        """Standard deviation of the `field` model's noise on the fine cells (R, J)."""
+        return psf.field_amplitude(self.setting.plan, self.field_cells, self.setting.power.field_strength)
+
+    @cached_property
+    def expectation(self) -> Expectation:
+        """Diffuse mean intensity and fourth cumulant."""
+        if self.cloud is not None:
+            return expect_cloud(self.setting.power, self.seen(self.cloud))
+        plan, power = self.setting.plan, self.setting.power
+        margin = (len(plan.grid.fine_x) - len(power.cell_x)) // 2
+        cells = self.field_cells[margin : margin + len(power.row_z), margin : margin + len(power.cell_x)]
+        return expect(power, cells, self.density, KURTOSIS[self.scene.scatterers.amplitude])
+
+    @cached_property
+    def density(self) -> float:
+        """3-D scatterers per m^3; per_cell = nu / 2 on axis at the focus. inf for the `field` model."""
+        spec = self.scene.scatterers
+        if isinstance(spec, CloudFile) or spec.model == "field":
+            return math.inf
+        setting = self._served[0]
+        place = setting.reference
+        thickness = _thickness(setting, np.array([place.depth]))[0]
+        return spec.per_cell * KURTOSIS[spec.amplitude] / (place.cell * thickness)
+
+    @property
+    def _served(self) -> tuple[Setting, ...]:
+        """The settings that the cloud is drawn for."""
+        return self.company or (self.setting,)
+
+    def scatterers(self, generator: np.random.Generator) -> Scatterers:
+        """A draw of the scene's cloud, or the cloud that was given; amplitudes as this setting hears them."""
+        if self.cloud is not None:
+            return self.cloud
+        plans = [setting.plan for setting in self._served]
+        reach = [plan.extent[1] for plan in plans]
+        depth = np.geomspace(min(near for near, _ in reach), max(far for _, far in reach), 256)
+        sides = [plan.lateral_extent(depth) for plan in plans]
+        lateral = np.min([left for left, _ in sides], axis=0), np.max([right for _, right in sides], axis=0)
+        if self.scene.scatterers.model == "volume":
+            density, strength = np.full(256, self.density), np.ones(256)
+            slab = np.max([plan.beam.elevation.half_slab(depth) for plan in plans], axis=0)
+            if self.scene.sweep:
+                slab = slab + self.scene.sweep.elevations[-1]
+        else:
+            strength, slab = self.setting.power.elevation_energies(depth)[0], None
+            density = self.density * _thickness(self._served[0], depth)
+        expected = np.trapezoid(expected_per_depth(lateral, density, slab), depth)
+        if expected > MOST_SCATTERERS:
+            raise ResourceError(
+                f"scatterers: per_cell {self.scene.scatterers.per_cell:g} asks for {expected:.3g} scatterers, "
+                f"at most {MOST_SCATTERERS:g} are allowed; lower per_cell or choose model: field"
+            )
+        return draw_cloud(self.scene, depth, lateral, density, strength, slab, generator)
+
+    @cached_property
+    def gain(self) -> Array:
+        """TGC as a power gain (Z,)."""
+        setting = self.setting
+        return tgc_gain(self.scene.tgc, setting.plan.grid.z, setting.axis_tissue, setting.reference.tissue)
+
+    @cached_property
+    def scale(self) -> float:
+        """Power after TGC that is 0 dB in the image: tissue at the reference place plus the headroom."""
+        place = self.setting.reference
+        at_focus = np.array([place.depth])
+        gain = tgc_gain(self.scene.tgc, at_focus, np.array([place.tissue]), place.tissue)[0]
+        return place.tissue * gain * 10.0 ** (self.scene.image.headroom / 10.0)
+
+    @property
+    def amplification(self) -> Array:
+        """Amplitude gain (Z, 1) from the engine's IQ to the image's scale: TGC, and 1 at 0 dB."""
+        return np.sqrt(self.gain / self.scale)[:, None]
+
+    @cached_property
+    def noise_power(self) -> float:
+        """Mean noise power before TGC; 0 without noise."""
+        noise = self.scene.noise
+        return 0.0 if noise is None else self.setting.reference.tissue * 10.0 ** (-noise.snr / 10.0)
+
+    @cached_property
+    def points(self) -> Scatterers:
+        """The point targets as scatterers: peak intensity over the mean of 0 dB tissue at their place."""
+        points = self.scene.points
+        position = np.array([(p.position[0], 0.0, p.position[1]) for p in points]).reshape(-1, 3)
+        level = np.array([p.amplitude for p in points])
+        tissue, peak = self.setting.power.at(position[:, 0], position[:, 2])
+        amplitude = np.sqrt(10.0 ** (level / 10.0) * tissue / np.where(peak > 0.0, peak, np.inf))
+        return Scatterers(position, amplitude)
+
+    @cached_property
+    def coherent(self) -> Image | None:
+        """Deterministic IQ (Z, X) of the points, before TGC; None without points."""
+        return self.setting.echo(self.seen(self.points)) if self.scene.points else None
+
+    @cached_property
+    def law(self) -> Law:
+        """What the intensity of every pixel follows."""
+        expected, gain = self.expectation, self.amplification**2
+        noise = np.where(self.setting.noise.heard, self.noise_power, 0.0) if self.noise_power else 0.0
+        coherent = 0.0 if self.coherent is None else self.coherent.astype(np.complex128) * self.amplification
+        return Law(
+            mean=expected.mean * gain,
+            noise=np.broadcast_to(noise * gain, expected.mean.shape),
+            coherent=np.broadcast_to(coherent, expected.mean.shape),
+            fourth=expected.fourth * gain**2,
+        )
+
+    @cached_property
+    def truth(self) -> Truth:
+        """The four truths."""
+        expected, grid, law = self.expectation, self.setting.plan.grid, self.law
+        diffuse = law.mean + law.noise
+        few = (np.abs(law.fourth) > (2.0 / FEW_SCATTERERS) * diffuse**2) & (diffuse > 10.0 ** (FLOOR_DB / 10.0))
+        ratio = expected.mean / np.where(expected.tissue > 0.0, expected.tissue, np.inf)
+        resolved = 10.0 * np.log10(np.maximum(ratio, 10.0 ** (FLOOR_DB / 10.0)))
+        x, z = grid.x[None, :], grid.z[:, None]
+        return Truth(
+            bmode=mean_bmode(diffuse, np.abs(law.coherent) ** 2, law.fourth).astype(np.float32),
+            resolved_db=resolved.astype(np.float32),
+            echogenicity_db=self.world.echogenicity_db(x, z).astype(np.float32),
+            labels=self.world.label(x, z),
+            few_scatterers=few.astype(np.uint8),
+            label_names=label_names(self.scene),
+        )
+
+    def iq(self, clouds: np.random.Generator, noises: np.random.Generator) -> tuple[Image, Scatterers | None]:
+        """IQ (Z, X) after noise and TGC, 1 at 0 dB, and the cloud that was drawn; from these streams."""
+        setting, cloud = self.setting, None
+        if self.given is None and self.scene.scatterers.model == "field":
+            iq = psf.run_field(setting.plan, self.field_amplitude, clouds)
+        else:
+            cloud = self.scatterers(clouds)
+            whole = self.given is not None or self.scene.scatterers.model == "volume"
+            iq = setting.echo(self.seen(cloud), elevation=whole)
+        if self.coherent is not None:
+            iq = iq + self.coherent
+        if self.noise_power:
+            iq = iq + np.float32(math.sqrt(self.noise_power)) * setting.noise.draw(noises)
+        return iq * self.amplification.astype(np.float32), cloud
+
+
+def _thickness(setting: Setting, depth: Array) -> Array:
+    """Effective elevation thickness (integral |E|^2)^2 / integral |E|^4 (D,), metres."""
+    second, fourth = setting.power.elevation_energies(depth)
+    return second**2 / fourth
