@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel
 
 from usim.medium import Medium
-from usim.phantom import regions, schema
+from usim.phantom import motion, regions, schema, views
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive
 from usim.transmit import FocusedScan, PlaneScan
@@ -45,9 +45,12 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "background.texture": (schema.Texture,),
     "regions": SHAPES,
     "points": (schema.Point,),
+    "sweep": (views.Sweep,),
+    "sequence": (motion.Sequence,),
+    "compound": (views.Compound,),
 }
 RANGES = ("uniform", "log_uniform", "normal", "integer", "choice", "regions.repeat", "points.repeat")
-FRAMES = (*RANGES[:5], "frames")
+FRAMES = (*RANGES[:5], "frames", "looks", "angles", "sweep.slices", "sweep.step", "sequence.times", "sequence.rate")
 LABELLED = ("regions", "regions.name", "regions.shape", "background.name", "scatterers.file")
 
 
@@ -207,15 +210,16 @@ def draw(section: Section, base: str) -> None:
     from PIL import Image as Bitmap
 
     from usim.phantom.load import load_phantom
-    from usim.pipeline import simulate
+    from usim.pipeline import Renderer
 
     panels = []
     with tempfile.TemporaryDirectory() as folder:
         for document in documents(section, base):
             phantom = load_phantom(write_phantom(document, Path(folder)))
             indices = (0, 1, 2) if section.key in FRAMES else (0,)
+            renderer = Renderer(phantom)
             for index in indices:
-                frame = simulate(phantom, index=index)
+                frame = renderer.frame(index)
                 image = frame.params["scene"]["image"]
                 title = f"frame {index}" if len(indices) > 1 else document.get("description", "")
                 panels.append((title, frame, frame.bmode, image["dynamic_range"]))

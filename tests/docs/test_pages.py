@@ -65,7 +65,7 @@ def test_every_key_of_the_language_has_a_section_and_a_picture():
     assert not [section.key for section in SECTIONS if not section.picture.is_file()]
     files = {path.stem for path in PICTURES.PICTURES.glob("*.png") if not path.stem.startswith(OTHERS)}
     assert files == shown | {"cyst"}
-    assert sum(path.stat().st_size for path in PICTURES.PICTURES.glob("*.png")) < 3e6
+    assert sum(path.stat().st_size for path in PICTURES.PICTURES.glob("*.png")) < 6e6
     assert (PICTURES.PICTURES / "cyst.png").stat().st_size < 300e3
 
 
