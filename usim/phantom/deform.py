@@ -1,0 +1,219 @@
+"""Where tissue goes: the maps of the plane from time 0 to a later time, their inverses, and the displacement.
+
+With (X, Z) where tissue is at time 0, the scene as it is described, and (x, z) where it is later:
+
+    translation, rotation, shear, strain, breathing      (x, z) = centre + A ((X, Z) - centre) + way,  det A = 1
+    pulsation, distance R from the centre to r:          r^2 = R^2 a^2 / a0^2            in the lumen, R <= a0
+                                                         r^2 = R^2 + a^2 - a0^2          outside: areas stay
+                          with a reach L:                r^2 = L^2 + (R^2 - L^2) (L^2 - a^2) / (L^2 - a0^2),   R <= L
+
+with the lumen's radius a0 at time 0 and a later. Lengthwise R and r are distances to the vessel's axis: the same
+incompressible tissue, cut along the vessel. All are the identity at time 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from usim.phantom.flow import flowed
+from usim.phantom.heartbeat import heartbeat
+from usim.phantom.motion import AnyMotion, Breathing, Flow, Pulsation, Rotation, Shear, StrainMotion, Translation
+
+if TYPE_CHECKING:
+    from usim.phantom.schema import Scene
+
+Array = NDArray[np.float64]
+
+
+class Affine(NamedTuple):
+    """(x, z) = centre + matrix ((X, Z) - centre) + way."""
+
+    matrix: tuple[tuple[float, float], tuple[float, float]]
+    centre: tuple[float, float] = (0.0, 0.0)
+    way: tuple[float, float] = (0.0, 0.0)
+
+    def forward(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """Where tissue goes."""
+        (a, b), (c, d) = self.matrix
+        dx, dz = x - self.centre[0], z - self.centre[1]
+        return a * dx + b * dz + (self.centre[0] + self.way[0]), c * dx + d * dz + (self.centre[1] + self.way[1])
+
+    def inverse(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """Where tissue comes from."""
+        (a, b), (c, d) = self.matrix
+        whole = a * d - b * c
+        back = Affine(((d / whole, -b / whole), (-c / whole, a / whole)), self.centre)
+        return back.forward(x - self.way[0], z - self.way[1])
+
+    def area(self, x: Array, z: Array) -> Array:
+        """How much areas grow, at places at time 0."""
+        (a, b), (c, d) = self.matrix
+        return np.full(np.broadcast_shapes(x.shape, z.shape), a * d - b * c)
+
+
+class Radial(NamedTuple):
+    """Squared distances from `origin`, or from the axis through it along `along`, follow a line in three pieces.
+
+    before, after: squared distances (2,) or (3,) at the joints from 0 on; beyond the last one nothing moves (three), or
+    squared distances grow by as much as there (two).
+    """
+
+    origin: tuple[float, float]
+    along: tuple[float, float] | None
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    def forward(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """Where tissue goes."""
+        return self._stretched(x, z, self.before, self.after)
+
+    def inverse(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """Where tissue comes from."""
+        return self._stretched(x, z, self.after, self.before)
+
+    def area(self, x: Array, z: Array) -> Array:
+        """How much areas of the plane grow, at places at time 0."""
+        square = self._square(x, z)
+        piece = np.searchsorted(self.before[1:], square)
+        slope = np.array([*(np.diff(self.after) / np.diff(self.before)), 1.0])[piece]
+        if self.along is None:
+            return np.asarray(slope)
+        return np.asarray(slope / self._stretch(square, self.before, self.after))
+
+    def _square(self, x: Array, z: Array) -> Array:
+        dx, dz = x - self.origin[0], z - self.origin[1]
+        if self.along is None:
+            return np.asarray(dx**2 + dz**2)
+        return np.asarray((dz * self.along[0] - dx * self.along[1]) ** 2)
+
+    def _stretch(self, square: Array, before: tuple[float, ...], after: tuple[float, ...]) -> Array:
+        """Distance afterwards over the distance before."""
+        moved = np.interp(square, before, after) + np.maximum(square - before[-1], 0.0)
+        inner = math.sqrt(after[1] / before[1])
+        # in the lumen the stretch is the same everywhere, and 0 / 0 on the axis is it too
+        outside = square > before[1]
+        return np.where(outside, np.sqrt(moved / np.where(outside, square, 1.0)), inner)
+
+    def _stretched(
+        self, x: Array, z: Array, before: tuple[float, ...], after: tuple[float, ...]
+    ) -> tuple[Array, Array]:
+        growth = self._stretch(self._square(x, z), before, after) - 1.0
+        dx, dz = x - self.origin[0], z - self.origin[1]
+        if self.along is not None:
+            across = growth * (dz * self.along[0] - dx * self.along[1])
+            return x - across * self.along[1], z + across * self.along[0]
+        return x + growth * dx, z + growth * dz
+
+
+def forward(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
+    """Where the tissue is at `time` seconds that lies at (x, z) at time 0; metres, broadcast."""
+    return _forward(_maps(scene, time), *_places(x, z))
+
+
+def inverse(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
+    """Where the tissue was at time 0 that lies at (x, z) at `time` seconds; metres, broadcast."""
+    x, z = _places(x, z)
+    for step in reversed(_maps(scene, time)):
+        x, z = step.inverse(x, z)
+    return x, z
+
+
+def area_growth(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> Array:
+    """By what factor the area about (x, z), metres at time 0, has grown at `time`: the determinant of the map."""
+    x, z = _places(x, z)
+    growth = np.ones(np.broadcast_shapes(x.shape, z.shape))
+    for step in _maps(scene, time):
+        growth = growth * step.area(x, z)
+        x, z = step.forward(x, z)
+    return growth
+
+
+def displacement(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> Array:
+    """How far what is at (x, z) at `time` seconds has come since time 0: (..., 2) metres, (dx, dz).
+
+    image_t(p) looks like image_0(p - displacement). A stream counts with its whole way, as if it had not come round.
+    """
+    x, z = np.broadcast_arrays(*_places(x, z))
+    from_x, from_z = inverse(scene, time, x, z)
+    streamed = flowed(scene, time, from_x, from_z)
+    return np.stack((x - from_x, z - from_z), axis=-1) + _carried(scene, time, from_x, from_z, streamed)
+
+
+def move(scene: Scene, time: float, position: Array) -> Array:
+    """Positions (N, 3) at time 0 as they are at `time` seconds; elevation stays."""
+    x, z = forward(scene, time, position[:, 0], position[:, 2])
+    return np.stack((x, position[:, 1], z), axis=1)
+
+
+def _carried(scene: Scene, time: float, x: Array, z: Array, streamed: Array) -> Array:
+    """A way in the scene at time 0 that led to (x, z), as it is seen at time 0."""
+    return streamed
+
+
+def _forward(maps: list[Affine | Radial], x: Array, z: Array) -> tuple[Array, Array]:
+    for step in maps:
+        x, z = step.forward(x, z)
+    return x, z
+
+
+def _places(x: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
+    return np.asarray(x, np.float64), np.asarray(z, np.float64)
+
+
+def _maps(scene: Scene, time: float) -> list[Affine | Radial]:
+    """What each motion has done by `time`; streams do not move tissue."""
+    motions = scene.sequence.motions if scene.sequence and time else ()
+    return [_map(motion, time) for motion in motions if not isinstance(motion, Flow)]
+
+
+def _map(motion: AnyMotion, time: float) -> Affine | Radial:
+    if isinstance(motion, Pulsation):
+        return _pulse(motion, time)
+    if isinstance(motion, Breathing):
+        way = motion.amplitude * (_breath(motion, time) - _breath(motion, 0.0))
+        return Affine(((1.0, 0.0), (0.0, 1.0)), way=(way * math.cos(motion.angle), way * math.sin(motion.angle)))
+    swing = _swing(motion, time)
+    if isinstance(motion, Translation):
+        vx, vz = motion.velocity or motion.amplitude
+        return Affine(((1.0, 0.0), (0.0, 1.0)), way=(swing * vx, swing * vz))
+    amount = swing * (motion.rate if motion.rate is not None else motion.amplitude)
+    if isinstance(motion, Rotation):
+        cos, sin = math.cos(amount), math.sin(amount)
+        return Affine(((cos, -sin), (sin, cos)), motion.center)
+    cos, sin = math.cos(motion.angle), math.sin(motion.angle)
+    if isinstance(motion, Shear):
+        return Affine(((1.0 - amount * cos * sin, amount * cos * cos), (-amount * sin * sin, 1.0 + amount * cos * sin)), motion.center)
+    # stretched by s along (cos, sin), by 1 / s across
+    s = 1.0 + amount
+    mixed = (s - 1.0 / s) * cos * sin
+    return Affine(((s * cos**2 + sin**2 / s, mixed), (mixed, s * sin**2 + cos**2 / s)), motion.center)
+
+
+def _swing(motion: Translation | Rotation | Shear | StrainMotion, time: float) -> float:
+    """Seconds of a steady motion, or the part of its amplitude of one to and fro."""
+    if motion.frequency is None:
+        return time
+    return math.sin(2.0 * math.pi * motion.frequency * time + motion.phase) - math.sin(motion.phase)
+
+
+def _breath(motion: Breathing, time: float) -> float:
+    """0 breathed out, 1 breathed in: 1 - cos^4, the course of Lujan et al., Med. Phys. 26 (1999) 715."""
+    return 1.0 - math.cos(math.pi * time / motion.period + motion.phase / 2.0) ** 4
+
+
+def _pulse(motion: Pulsation, time: float) -> Radial:
+    beat = motion.phase / (2.0 * math.pi)
+    wide = float(heartbeat(motion.heart_rate * time + beat) - heartbeat(beat))
+    first, now = motion.radius**2, (motion.radius * (1.0 + motion.amplitude * wide)) ** 2
+    beyond = () if motion.reach is None else (motion.reach**2,)
+    if motion.axis is None:
+        origin, along = motion.center, None
+    else:
+        origin, (x, z) = motion.axis
+        length = math.dist(origin, (x, z))
+        along = ((x - origin[0]) / length, (z - origin[1]) / length)
+    return Radial(origin, along, (0.0, first, *beyond), (0.0, now, *beyond))
