@@ -23,7 +23,7 @@ class Axes:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The ground truth on the image's own grid; every array is (Z, X).
+    """The ground truth on the image's own grid; arrays are (Z, X) unless they say otherwise.
 
     bmode: float32 dB, the image with the speckle taken out: E[10 log10 |env|^2] in closed form, unclipped.
     resolved_db: float32 dB, echogenicity blurred by |PSF|^2 only.
@@ -32,6 +32,8 @@ class Truth:
     few_scatterers: uint8, 1 where the effective scatterer number nu is below 5 and `bmode` is only good to about 0.3
     dB. label_names: names by label.
     looks: float32, equivalent number of looks of a compounded image; None for others.
+    displacement: (Z, X, 2) float32 metres, (dx, dz): how far what is at a pixel has come since time 0, so that the image
+    looks like the first one at (x - dx, z - dz); None without a sequence.
     """
 
     bmode: ArrayF
@@ -41,6 +43,7 @@ class Truth:
     few_scatterers: NDArray[np.uint8]
     label_names: tuple[str, ...]
     looks: ArrayF | None = None
+    displacement: ArrayF | None = None
 
 
 @dataclass(frozen=True, eq=False)

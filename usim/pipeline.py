@@ -172,15 +172,15 @@ def _setting_key(scene: Scene) -> tuple[Any, ...]:
 
 def _params(scene: Scene, stage: Stage, also: dict[str, Any]) -> dict[str, Any]:
     """Everything that was drawn and derived, as plain JSON data; stage: that of the image, or its first member."""
-    place = stage.setting.reference
+    place, target = stage.setting.reference, stage.points
     points = [
         {
             "name": point.name,
-            "position": list(point.position),
+            "position": [float(target.x[i]), float(target.z[i])],
             "amplitude_db": point.amplitude,
-            "scattering_amplitude": float(a),
+            "scattering_amplitude": float(target.amplitude[i]),
         }
-        for point, a in zip(scene.points, stage.points.amplitude if scene.points else (), strict=True)
+        for i, point in enumerate(scene.points)
     ]
     return {
         "scene": scene.model_dump(mode="json"),

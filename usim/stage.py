@@ -18,6 +18,7 @@ from usim.errors import ConfigError, ResourceError
 from usim.frame import Truth
 from usim.phantom.cloud import mean_strength
 from usim.phantom.fill import KURTOSIS, cell_echogenicity, draw_cloud, expected_per_depth
+from usim.phantom.moving import draw_moving
 from usim.phantom.schema import CloudFile, Scene
 from usim.phantom.truth import label_names
 from usim.phantom.world import World
@@ -138,7 +139,7 @@ class Stage:
             plan, y = self.setting.plan, self.given.y[:1]
             strength *= float(np.abs(plan.elevation(y, at_focus)[0]) ** 2)
             strength /= float(self.setting.power.elevation_energies(at_focus)[0][0])
-        return Scatterers(self.given.position, self.given.amplitude / math.sqrt(strength))
+        return Scatterers(self.world.move(self.given.position), self.given.amplitude / math.sqrt(strength))
 
     @cached_property
     def field_cells(self) -> NDArray[np.float32]:
@@ -200,6 +201,8 @@ class Stage:
                 f"scatterers: per_cell {self.scene.scatterers.per_cell:g} asks for {expected:.3g} scatterers, "
                 f"at most {MOST_SCATTERERS:g} are allowed; lower per_cell or choose model: field"
             )
+        if self.scene.sequence and self.scene.sequence.motions:
+            return draw_moving(self.world, depth, lateral, density, strength, slab, generator)
         return draw_cloud(self.scene, depth, lateral, density, strength, slab, generator)
 
     @cached_property
@@ -231,7 +234,7 @@ class Stage:
     def points(self) -> Scatterers:
         """The point targets as scatterers: peak intensity over the mean of 0 dB tissue at their place."""
         points = self.scene.points
-        position = np.array([(p.position[0], 0.0, p.position[1]) for p in points]).reshape(-1, 3)
+        position = self.world.move(np.array([(p.position[0], 0.0, p.position[1]) for p in points]).reshape(-1, 3))
         level = np.array([p.amplitude for p in points])
         tissue, peak = self.setting.power.at(position[:, 0], position[:, 2])
         amplitude = np.sqrt(10.0 ** (level / 10.0) * tissue / np.where(peak > 0.0, peak, np.inf))
@@ -271,6 +274,7 @@ class Stage:
             labels=self.world.label(x, z),
             few_scatterers=few.astype(np.uint8),
             label_names=label_names(self.scene),
+            displacement=self.world.displacement(x, z).astype(np.float32) if self.scene.sequence else None,
         )
 
     def iq(self, clouds: np.random.Generator, noises: np.random.Generator) -> tuple[Image, Scatterers | None]:

@@ -89,6 +89,14 @@ DATASETS = (
         "truth_looks",
         key="compound",
     ),
+    Dataset(
+        "truth/displacement",
+        "f4",
+        (*_IMAGE, "xz"),
+        "m",
+        "how far what is at a pixel has come since time 0 of its sequence: image(p) ~ first image(p - displacement)",
+        key="sequence",
+    ),
     Dataset("truth/label_names", "json", ("frame",), "1", "JSON list of region names by label; 0 is the background"),
     Dataset("axes/z", "f8", ("z",), "m", "depth of the pixel centres; (frame, z) when it differs between frames"),
     Dataset("axes/x", "f8", ("x",), "m", "lateral position of the pixel centres; (frame, x) when it differs"),
@@ -145,6 +153,6 @@ def bytes_per_frame(pixels: tuple[int, int], words: Collection[str] = ()) -> int
     >>> bytes_per_frame((100, 100))
     246384
     """
-    per_pixel = sum(int(d.dtype[1]) * (2 if d.dims[-1] == "iq" else 1) for d in stored_images(words))
+    per_pixel = sum(int(d.dtype[1]) * (2 if len(d.dims) > len(_IMAGE) else 1) for d in stored_images(words))
     # 16 kB: parameters, label names and the chunk index (measured on the shipped phantoms).
     return per_pixel * pixels[0] * pixels[1] + 16_384

@@ -99,6 +99,7 @@ def read_frame(file: h5py.File, row: int) -> Frame:
         few_scatterers=file["truth/few_scatterers"][row],
         label_names=tuple(names),
         looks=file["truth/looks"][row] if "truth/looks" in file else None,
+        displacement=file["truth/displacement"][row] if "truth/displacement" in file else None,
     )
     x, z = file["axes/x"], file["axes/z"]
     axes = Axes(x=x[row] if x.ndim == 2 else x[()], z=z[row] if z.ndim == 2 else z[()])

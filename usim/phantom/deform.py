@@ -13,20 +13,34 @@ incompressible tissue, cut along the vessel. All are the identity at time 0.
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from usim.phantom.flow import flowed
 from usim.phantom.heartbeat import heartbeat
-from usim.phantom.motion import AnyMotion, Breathing, Flow, Pulsation, Rotation, Shear, StrainMotion, Translation
+from usim.phantom.motion import (
+    AnyMotion,
+    Breathing,
+    Flow,
+    Pulsation,
+    Rotation,
+    Sequence,
+    Shear,
+    StrainMotion,
+    Translation,
+)
 
 if TYPE_CHECKING:
     from usim.phantom.schema import Scene
 
 Array = NDArray[np.float64]
+Interval = tuple[float, float]
+SIDE: Final = 33  # points per side of a rectangle whose image is looked for
+ROUNDING: Final = 1e-4  # metres that its image may bulge between them
 
 
 class Affine(NamedTuple):
@@ -111,22 +125,22 @@ class Radial(NamedTuple):
 
 def forward(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
     """Where the tissue is at `time` seconds that lies at (x, z) at time 0; metres, broadcast."""
-    return _forward(_maps(scene, time), *_places(x, z))
+    x, z = _places(x, z)
+    for step in _maps(scene.sequence, time):
+        x, z = step.forward(x, z)
+    return x, z
 
 
 def inverse(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
     """Where the tissue was at time 0 that lies at (x, z) at `time` seconds; metres, broadcast."""
-    x, z = _places(x, z)
-    for step in reversed(_maps(scene, time)):
-        x, z = step.inverse(x, z)
-    return x, z
+    return _origin(_maps(scene.sequence, time), *_places(x, z))
 
 
 def area_growth(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> Array:
     """By what factor the area about (x, z), metres at time 0, has grown at `time`: the determinant of the map."""
     x, z = _places(x, z)
     growth = np.ones(np.broadcast_shapes(x.shape, z.shape))
-    for step in _maps(scene, time):
+    for step in _maps(scene.sequence, time):
         growth = growth * step.area(x, z)
         x, z = step.forward(x, z)
     return growth
@@ -139,8 +153,7 @@ def displacement(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> Array
     """
     x, z = np.broadcast_arrays(*_places(x, z))
     from_x, from_z = inverse(scene, time, x, z)
-    streamed = flowed(scene, time, from_x, from_z)
-    return np.stack((x - from_x, z - from_z), axis=-1) + _carried(scene, time, from_x, from_z, streamed)
+    return np.stack((x - from_x, z - from_z), axis=-1) + flowed(scene, time, from_x, from_z)
 
 
 def move(scene: Scene, time: float, position: Array) -> Array:
@@ -149,24 +162,53 @@ def move(scene: Scene, time: float, position: Array) -> Array:
     return np.stack((x, position[:, 1], z), axis=1)
 
 
-def _carried(scene: Scene, time: float, x: Array, z: Array, streamed: Array) -> Array:
-    """A way in the scene at time 0 that led to (x, z), as it is seen at time 0."""
-    return streamed
-
-
-def _forward(maps: list[Affine | Radial], x: Array, z: Array) -> tuple[Array, Array]:
-    for step in maps:
-        x, z = step.forward(x, z)
-    return x, z
-
-
 def _places(x: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
     return np.asarray(x, np.float64), np.asarray(z, np.float64)
 
 
-def _maps(scene: Scene, time: float) -> list[Affine | Radial]:
+def origins(scene: Scene, x: Interval, z: Interval) -> tuple[Interval, Interval]:
+    """The rectangle (x, z), metres, that holds at time 0 all tissue that a rectangle sees during the sequence."""
+    return _origins(scene.sequence, x, z)
+
+
+def farthest(sequence: Sequence, x: Interval, z: Interval) -> float:
+    """The largest displacement, metres, that a rectangle's border sees during a sequence."""
+    at_x, at_z = _border(x, z)
+    ways = [np.hypot(at_x - a, at_z - b) for a, b in _history(sequence, at_x, at_z)]
+    return float(np.max(ways))
+
+
+@functools.lru_cache(maxsize=16)
+def _origins(sequence: Sequence | None, x: Interval, z: Interval) -> tuple[Interval, Interval]:
+    # the border of a rectangle comes from the border of where its tissue comes from
+    places = [] if sequence is None else _history(sequence, *_border(x, z))
+    columns, rows = [np.array(x), *(a for a, _ in places)], [np.array(z), *(b for _, b in places)]
+    margin = ROUNDING if places else 0.0
+    left, right = (float(end(list(map(end, columns)))) for end in (np.min, np.max))
+    top, bottom = (float(end(list(map(end, rows)))) for end in (np.min, np.max))
+    return (left - margin, right + margin), (top - margin, bottom + margin)
+
+
+def _history(sequence: Sequence, x: Array, z: Array) -> list[tuple[Array, Array]]:
+    """Where the tissue was at time 0 that lies at (x, z) at each time of a sequence."""
+    return [_origin(_maps(sequence, step / sequence.rate), x, z) for step in range(sequence.times)]
+
+
+def _border(x: Interval, z: Interval) -> tuple[Array, Array]:
+    across, down = np.linspace(*x, SIDE), np.linspace(*z, SIDE)
+    ends = [np.full(SIDE, value) for value in (*x, *z)]
+    return np.concatenate((ends[0], ends[1], across, across)), np.concatenate((down, down, ends[2], ends[3]))
+
+
+def _origin(maps: list[Affine | Radial], x: Array, z: Array) -> tuple[Array, Array]:
+    for step in reversed(maps):
+        x, z = step.inverse(x, z)
+    return x, z
+
+
+def _maps(sequence: Sequence | None, time: float) -> list[Affine | Radial]:
     """What each motion has done by `time`; streams do not move tissue."""
-    motions = scene.sequence.motions if scene.sequence and time else ()
+    motions = sequence.motions if sequence and time else ()
     return [_map(motion, time) for motion in motions if not isinstance(motion, Flow)]
 
 
@@ -186,7 +228,8 @@ def _map(motion: AnyMotion, time: float) -> Affine | Radial:
         return Affine(((cos, -sin), (sin, cos)), motion.center)
     cos, sin = math.cos(motion.angle), math.sin(motion.angle)
     if isinstance(motion, Shear):
-        return Affine(((1.0 - amount * cos * sin, amount * cos * cos), (-amount * sin * sin, 1.0 + amount * cos * sin)), motion.center)
+        mixed = amount * cos * sin
+        return Affine(((1.0 - mixed, amount * cos**2), (-amount * sin**2, 1.0 + mixed)), motion.center)
     # stretched by s along (cos, sin), by 1 / s across
     s = 1.0 + amount
     mixed = (s - 1.0 / s) * cos * sin

@@ -63,14 +63,18 @@ def draw_cloud(
     left, right = np.interp(z, depth, lateral[0]), np.interp(z, depth, lateral[1])
     x = left + (right - left) * generator.random(count)
     y = np.zeros(count) if half_slab is None else (2.0 * generator.random(count) - 1.0) * np.interp(z, depth, half_slab)
-    if scene.scatterers.amplitude == "unit":
-        amplitude = 2.0 * generator.integers(0, 2, count, dtype=np.int8) - 1.0
-    else:
-        amplitude = generator.standard_normal(count)
+    amplitude = draw_amplitude(scene.scatterers.amplitude, count, generator)
     power = echogenicity_at(scene, x, z)
     kept = power > 0.0
     amplitude = amplitude * np.sqrt(power * np.interp(z, depth, strength / density))
     return Scatterers(np.stack((x, y, z), axis=1)[kept], amplitude[kept])
+
+
+def draw_amplitude(law: str, count: int, generator: np.random.Generator) -> Array:
+    """Amplitudes (N,) of unit variance; law: a key of KURTOSIS."""
+    if law == "unit":
+        return 2.0 * generator.integers(0, 2, count, dtype=np.int8) - 1.0
+    return generator.standard_normal(count)
 
 
 def expected_per_depth(lateral: tuple[Array, Array], density: Array, half_slab: Array | None) -> Array:

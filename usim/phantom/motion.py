@@ -18,6 +18,7 @@ from usim.units import Count, Quantity
 MOST_TIMES = 100_000
 MOST_MOTIONS = 16
 MOST_STRAIN = 0.5
+MOST_WAY = 30e-3
 
 Frequency = Annotated[float, Quantity("frequency", above=0, most=10e3)]
 Angle = Annotated[float, Quantity("angle", least=-2 * math.pi, most=2 * math.pi)]

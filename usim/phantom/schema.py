@@ -9,13 +9,13 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from usim.description import Description
 from usim.medium import Medium
-from usim.phantom.motion import Sequence
+from usim.phantom.motion import MOST_WAY, Flow, Sequence
 from usim.phantom.regions import AnyRegion, Echogenicity, Position
 from usim.phantom.views import MOST_LOOKS, Angles, Compound, Sweep
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Tgc
 from usim.transmit import PlaneScan, Transmit
-from usim.units import Count, Quantity, show
+from usim.units import Count, Quantity, did_you_mean, show
 
 # Fields of a probe that phantom files have no use for: their images are those of a straight row of elements, whose
 # response follows from its bandwidth. Channel data takes any probe.
@@ -180,6 +180,40 @@ class Scene(Description):
             raise ValueError(f"{steered}: only plane waves are steered; choose transmit: {{type: plane}}")
         if self.angles and self.compound and self.compound.angles:
             raise ValueError("angles and compound.angles exclude each other: images of each angle, or their mean")
+        return self
+
+    @model_validator(mode="after")
+    def _motions_fit(self) -> Scene:
+        """Tissue must stay near, points before the array, and streams need a region."""
+        if self.sequence is None or not self.sequence.motions:
+            return self
+        from usim.phantom.deform import farthest, forward
+
+        names = [part.name for region in self.regions for part in region.parts]
+        for i, motion in enumerate(self.sequence.motions):
+            if isinstance(motion, Flow):
+                if motion.region not in names:
+                    named = ", ".join(map(show, dict.fromkeys(names[:8]))) or "none"
+                    raise ValueError(
+                        f"sequence.motions.{i}.region: no region has the name '{show(motion.region)}'"
+                        f"{did_you_mean(motion.region, names)} (named are: {named})"
+                    )
+                if isinstance(self.scatterers, CloudFile):
+                    raise ValueError(f"sequence.motions.{i}: a cloud that is given moves with tissue; it has no flow")
+            alone = self.sequence.model_copy(update={"motions": self.sequence.motions[: i + 1]})
+            way = farthest(alone, self.image.x, self.image.z)
+            if way > MOST_WAY:
+                raise ValueError(
+                    f"sequence.motions.{i}: brings tissue in from {way * 1e3:.3g} mm away, at most {MOST_WAY * 1e3:g} mm "
+                    "are allowed; make it smaller or slower, or the sequence shorter"
+                )
+        for i, point in enumerate(self.points):
+            times = (step / self.sequence.rate for step in range(self.sequence.times))
+            highest = min(float(forward(self, time, *point.position)[1]) for time in times)
+            if highest <= 0.0:
+                raise ValueError(
+                    f"points.{i}.position: the motions carry the point to z = {highest * 1e3:.3g} mm, into the array"
+                )
         return self
 
     @model_validator(mode="after")

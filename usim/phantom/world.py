@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from usim.phantom import deform
 from usim.phantom.schema import Scene
 from usim.phantom.truth import echogenicity_at, echogenicity_db_at, label_at
 
@@ -20,15 +21,31 @@ class World:
     scene: Scene
     time: float = 0.0
 
+    @property
+    def moved(self) -> bool:
+        """Whether tissue may lie elsewhere than the scene describes it."""
+        return self.time > 0.0 and self.scene.sequence is not None and bool(self.scene.sequence.motions)
+
     def label(self, x: ArrayLike, z: ArrayLike) -> NDArray[np.uint16]:
         """Which region lies at (x, z)."""
-        return label_at(self.scene, x, z)
+        return label_at(self.scene, *self._origin(x, z))
 
     def echogenicity(self, x: ArrayLike, z: ArrayLike, labels: NDArray[np.uint16] | None = None) -> Array:
         """Scattering strength at (x, z) as a power relative to the reference tissue; labels: what `label` says there,
         where it is known already."""
-        return echogenicity_at(self.scene, x, z, labels)
+        return echogenicity_at(self.scene, *self._origin(x, z), labels)
 
     def echogenicity_db(self, x: ArrayLike, z: ArrayLike) -> Array:
         """Scattering strength at (x, z) in dB of the reference tissue; -100 where anechoic."""
-        return echogenicity_db_at(self.scene, x, z)
+        return echogenicity_db_at(self.scene, *self._origin(x, z))
+
+    def displacement(self, x: ArrayLike, z: ArrayLike) -> Array:
+        """How far what is at (x, z) has come since time 0: (..., 2) metres."""
+        return deform.displacement(self.scene, self.time, x, z)
+
+    def move(self, position: Array) -> Array:
+        """Positions (N, 3) at time 0 as they are now, metres."""
+        return deform.move(self.scene, self.time, position) if self.moved else position
+
+    def _origin(self, x: ArrayLike, z: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+        return deform.inverse(self.scene, self.time, x, z) if self.moved else (x, z)

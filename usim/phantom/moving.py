@@ -1,0 +1,129 @@
+"""Clouds of a sequence: drawn once in the scene at time 0, then moved to where they are later.
+
+Scatterers keep their places in the tissue, so that every image of a look shows the same ones. Their amplitudes follow
+the depth that they have come to, and the area about them that has grown or shrunk: the mean intensity is always that
+of the scene as it stands then.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.phantom import deform
+from usim.phantom.fill import draw_amplitude, draw_cloud
+from usim.phantom.flow import Stream, streams
+from usim.phantom.schema import Scene
+from usim.phantom.truth import echogenicity_at
+from usim.phantom.world import World
+from usim.scatterers import Scatterers
+
+Array = NDArray[np.float64]
+LEVELS: Final = 512
+# Amplitudes are followed back over this many decorrelation times: e^-37 is what a float cannot tell from 0.
+MEMORY: Final = 37.0
+
+
+def draw_moving(
+    world: World,
+    depth: Array,
+    lateral: tuple[Array, Array],
+    density: Array,
+    strength: Array,
+    half_slab: Array | None,
+    generator: np.random.Generator,
+) -> Scatterers:
+    """The cloud of a scene with a sequence, as it is at the world's time; arguments as for `draw_cloud`.
+
+    What is drawn depends on the scene and the generator's seed alone, not on the time.
+    """
+    scene = world.scene
+    sides = float(lateral[0].min()), float(lateral[1].max())
+    (left, right), (top, bottom) = deform.origins(scene, sides, (float(depth[0]), float(depth[-1])))
+    level = np.linspace(top, bottom, LEVELS)
+    slab = None if half_slab is None else _thickest(level, depth, half_slab, max(depth[0] - top, bottom - depth[-1]))
+    packed = np.interp(level, depth, density)
+    edges = np.full(LEVELS, left), np.full(LEVELS, right)
+    tissue = draw_cloud(scene, level, edges, packed, packed, slab, generator)
+    flowing = streams(scene)
+    kept = np.ones(len(tissue), bool)
+    for stream in flowing:
+        kept &= ~stream.inside(scene, tissue.x, tissue.z)
+    parts = [(tissue.position[kept], tissue.amplitude[kept] / np.sqrt(np.interp(tissue.z[kept], level, packed)))]
+    for number, stream in enumerate(flowing):
+        middle = float(np.clip(stream.placed(*map(np.mean, (stream.along, stream.across)))[1], depth[0], depth[-1]))
+        thick = None if half_slab is None else float(np.max(half_slab))
+        seeds = _child(generator, number)
+        parts.append(_stream_cloud(world, stream, float(np.interp(middle, depth, density)), thick, seeds))
+    position, amplitude = (np.concatenate(values) for values in zip(*parts, strict=True))
+    growth = deform.area_growth(scene, world.time, position[:, 0], position[:, 2])
+    position = world.move(position)
+    x, y, z = position.T
+    amplitude = amplitude * np.sqrt(growth * np.interp(z, depth, strength))
+    seen = (z >= depth[0]) & (z <= depth[-1]) & (x >= np.interp(z, depth, lateral[0]))
+    seen &= x <= np.interp(z, depth, lateral[1])
+    if half_slab is not None:
+        seen &= np.abs(y) <= np.interp(z, depth, half_slab)
+    return Scatterers(position[seen], amplitude[seen])
+
+
+def _thickest(level: Array, depth: Array, half_slab: Array, reach: float) -> Array:
+    """The thickest slab (L,) within `reach` of each level: tissue that comes from there fills it."""
+    span = depth[None, :] - level[:, None]
+    near = np.abs(span) <= np.maximum(reach, np.abs(span).min(axis=1))[:, None]
+    return np.asarray(np.where(near, half_slab[None, :], 0.0).max(axis=1))
+
+
+def _child(generator: np.random.Generator, *place: int) -> np.random.SeedSequence:
+    """The seed of a stream below that of a generator, addressed by its place."""
+    seed = generator.bit_generator.seed_seq
+    if not isinstance(seed, np.random.SeedSequence):
+        raise TypeError("a sequence needs a generator that was made from a SeedSequence")
+    return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *place))
+
+
+def _stream_cloud(
+    world: World, stream: Stream, density: float, half_slab: float | None, seeds: np.random.SeedSequence
+) -> tuple[Array, Array]:
+    """Positions (N, 3), on the scene at time 0, and amplitudes over sqrt(density) (N,) of what streams in a region."""
+    scene, generator = world.scene, _generator(seeds)
+    count = int(generator.poisson(density * stream.area * (1.0 if half_slab is None else 2.0 * half_slab)))
+    along = generator.uniform(*stream.along, count)
+    across = generator.uniform(*stream.across, count)
+    y = np.zeros(count) if half_slab is None else half_slab * (2.0 * generator.random(count) - 1.0)
+    amplitude = _renewed(world, stream, count, seeds)
+    x, z = stream.placed(stream.carried(along, across, world.time), across)
+    inside = stream.inside(scene, x, z)
+    power = echogenicity_at(scene, x[inside], z[inside])
+    position = np.stack((x, y, z), axis=1)[inside]
+    return position[power > 0.0], (amplitude[inside] * np.sqrt(power / density))[power > 0.0]
+
+
+def _renewed(world: World, stream: Stream, count: int, seeds: np.random.SeedSequence) -> Array:
+    """Amplitudes (N,) of unit variance whose correlation falls as exp(-time / decorrelation).
+
+    Normal ones are an Ornstein-Uhlenbeck process; of those of unit size, some are drawn anew at every step.
+    """
+    sequence, memory = world.scene.sequence, stream.flow.decorrelation
+    law = world.scene.scatterers.amplitude
+    step = 0 if sequence is None else round(world.time * sequence.rate)
+    if sequence is None or memory is None:
+        return draw_amplitude(law, count, _generator(seeds, 0))
+    first = max(0, step - math.ceil(MEMORY * memory * sequence.rate))
+    left = math.exp(-1.0 / (memory * sequence.rate))
+    amplitude = draw_amplitude(law, count, _generator(seeds, first))
+    for later in range(first + 1, step + 1):
+        generator = _generator(seeds, later)
+        fresh = draw_amplitude(law, count, generator)
+        if law == "gaussian":
+            amplitude = left * amplitude + math.sqrt(1.0 - left * left) * fresh
+        else:
+            amplitude = np.where(generator.random(count) < left, amplitude, fresh)
+    return amplitude
+
+
+def _generator(seeds: np.random.SeedSequence, *place: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seeds.entropy, spawn_key=(*seeds.spawn_key, *place))))
