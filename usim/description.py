@@ -13,6 +13,9 @@ from usim.errors import ConfigError
 from usim.units import did_you_mean, show
 
 
+_PLACE = re.compile(r"Value error, ([a-z]\w*(?:\.\w+)+): ")
+
+
 class Refusal(NamedTuple):
     """One thing that is wrong: where (keys and indices), whether the key itself is wrong, and what to do."""
 
@@ -48,6 +51,10 @@ def refusals(error: ValidationError, model: type[BaseModel]) -> list[Refusal]:
 
 def _refusal(detail: ErrorDetails, model: type[BaseModel]) -> Refusal:
     path, keys = _follow(detail["loc"], model)
+    if not path and (place := _PLACE.match(detail["msg"])):
+        # a check of the whole that says where: the place becomes the path
+        parts = (int(part) if part.isdigit() else part for part in place[1].split("."))
+        return Refusal(tuple(parts), False, detail["msg"][place.end() :])
     kind, got, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         hint = did_you_mean(str(path[-1]), keys)

@@ -9,17 +9,20 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 HARMONICS: Final = 16
-# Systolic upstroke, its shoulder, the dicrotic wave, and the run-off in diastole: place in the beat, height, and
-# sharpness k of exp(k (cos(2 pi (s - place)) - 1)).
-_BUMPS: Final = ((0.14, 1.0, 22.0), (0.27, 0.62, 12.0), (0.47, 0.36, 22.0), (0.60, 0.18, 5.0))
+SMOOTHING: Final = 9.0  # harmonics over which the sketch below is rounded off
+UPSTROKE: Final = 0.13  # of a beat
+NOTCH: Final = ((-0.14, 0.40, 0.035), (0.07, 0.48, 0.05))  # depth, place in the beat, width; then the wave after it
 
 
 def _spectrum() -> NDArray[np.complex128]:
     """Fourier coefficients (HARMONICS + 1,) of the wave, which runs from 0 (at beat 0) to 1."""
     beat = np.arange(512) / 512
-    wave = sum(height * np.exp(k * (np.cos(2 * np.pi * (beat - at)) - 1)) for at, height, k in _BUMPS)
+    rise = 0.5 - 0.5 * np.cos(np.pi * beat / UPSTROKE)
+    wave = np.where(beat < UPSTROKE, rise, ((1.0 - beat) / (1.0 - UPSTROKE)) ** 1.5)
+    wave += sum(depth * np.exp(-(((beat - at) / width) ** 2)) for depth, at, width in NOTCH)
     terms = np.fft.rfft(wave)[: HARMONICS + 1] / len(beat)
     terms[1:] *= 2.0
+    terms *= np.exp(-0.5 * (np.arange(HARMONICS + 1) / SMOOTHING) ** 2)
     smooth = np.real(np.exp(2j * np.pi * np.outer(beat, np.arange(HARMONICS + 1))) @ terms)
     terms[0] -= smooth.min()
     terms *= np.exp(2j * np.pi * np.arange(HARMONICS + 1) * beat[smooth.argmin()])
