@@ -12,7 +12,6 @@ from pydantic_core import ErrorDetails
 from usim.errors import ConfigError
 from usim.units import did_you_mean, show
 
-
 _PLACE = re.compile(r"Value error, ([a-z]\w*(?:\.\w+)+): ")
 
 

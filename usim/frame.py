@@ -32,8 +32,8 @@ class Truth:
     few_scatterers: uint8, 1 where the effective scatterer number nu is below 5 and `bmode` is only good to about 0.3
     dB. label_names: names by label.
     looks: float32, equivalent number of looks of a compounded image; None for others.
-    displacement: (Z, X, 2) float32 metres, (dx, dz): how far what is at a pixel has come since time 0, so that the image
-    looks like the first one at (x - dx, z - dz); None without a sequence.
+    displacement: (Z, X, 2) float32 metres, (dx, dz): how far what is at a pixel has come since time 0, so that the
+    image looks like the first one at (x - dx, z - dz); None without a sequence.
     """
 
     bmode: ArrayF

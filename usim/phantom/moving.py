@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from usim.phantom import deform
 from usim.phantom.fill import draw_amplitude, draw_cloud
 from usim.phantom.flow import Stream, streams
-from usim.phantom.schema import Scene
 from usim.phantom.truth import echogenicity_at
 from usim.phantom.world import World
 from usim.scatterers import Scatterers
@@ -126,4 +125,5 @@ def _renewed(world: World, stream: Stream, count: int, seeds: np.random.SeedSequ
 
 
 def _generator(seeds: np.random.SeedSequence, *place: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seeds.entropy, spawn_key=(*seeds.spawn_key, *place))))
+    below = np.random.SeedSequence(seeds.entropy, spawn_key=(*seeds.spawn_key, *place))
+    return np.random.Generator(np.random.Philox(below))

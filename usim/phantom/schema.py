@@ -204,8 +204,8 @@ class Scene(Description):
             way = farthest(alone, self.image.x, self.image.z)
             if way > MOST_WAY:
                 raise ValueError(
-                    f"sequence.motions.{i}: brings tissue in from {way * 1e3:.3g} mm away, at most {MOST_WAY * 1e3:g} mm "
-                    "are allowed; make it smaller or slower, or the sequence shorter"
+                    f"sequence.motions.{i}: brings tissue in from {way * 1e3:.3g} mm away, at most "
+                    f"{MOST_WAY * 1e3:g} mm are allowed; make it smaller or slower, or the sequence shorter"
                 )
         for i, point in enumerate(self.points):
             times = (step / self.sequence.rate for step in range(self.sequence.times))
