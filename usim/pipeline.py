@@ -202,7 +202,7 @@ def _correlation(scene: Scene, stage: Stage) -> dict[str, Any]:
     depth, beam = stage.setting.reference.depth, stage.setting.plan.beam
     rho: dict[str, Any] = {}
     if scene.sweep:
-        along = rho_elevation(beam, scene.sweep.step, scene.sweep.slices, depth)
+        along = rho_elevation(beam, scene.sweep.step, scene.sweep.slices, depth, exact=stage.setting.exact)
         rho["slices"] = np.abs(along).tolist()
     beams = [setting.plan.beam for setting in stage.company]
     if len(beams) > 1:

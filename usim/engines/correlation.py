@@ -7,6 +7,9 @@ over all places of a scatterer. It is complex; its modulus squared is the correl
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +18,8 @@ from usim.engines.beam import Beam
 Array = NDArray[np.float64]
 OFFSETS = 4001  # of a scatterer to the side; axially as many as the two bands need
 WIDEST = 40.0  # cells of wavelength times f-number to either side
-ELEVATIONS = 2049
+ELEVATIONS = 100  # over half the slab of the beam
+BANDS = 6  # samples of the pulse's spectrum between the frequencies at which elevation profiles are compared
 
 
 def rho_between(a: Beam, b: Beam, depth: float) -> complex:
@@ -36,13 +40,25 @@ def rho_between(a: Beam, b: Beam, depth: float) -> complex:
     return complex(_correlation(*lateral) * _correlation(*axial))
 
 
-def rho_elevation(beam: Beam, step: float, count: int, depth: float) -> NDArray[np.complex128]:
-    """Field correlation (count,) of elevation slices 0, 1, 2, ... steps of `step` metres apart, at `depth` metres."""
-    half = float(beam.elevation.half_slab(np.array([depth]))[0])
-    fine = min(half / ELEVATIONS * 4.0, step)
-    y = fine * np.arange(-np.ceil(1.5 * half / fine), np.ceil(1.5 * half / fine) + 1)
-    here = beam.elevation(y, np.array([depth]))
-    return np.array([_correlation(here, beam.elevation(y - lag * step, np.array([depth]))) for lag in range(count)])
+def rho_elevation(beam: Beam, step: float, count: int, depth: float, *, exact: bool) -> NDArray[np.complex128]:
+    """Field correlation (count,) of elevation slices 0, 1, 2, ... steps of `step` metres apart, at `depth` metres.
+
+    exact: as the exact engine has it, by the overlaps of the elevation profiles of all frequencies of the echo
+    (Parseval), each weighed with its power and with the width of its lateral beam, which goes as the wavelength. The
+    image engine has one profile, at the centroid: its slices are less alike, by 0.06 where rho is 0.3 (L11-5v, 20 mm).
+    """
+    at, pulse = np.array([depth]), beam.pulse
+    half = float(beam.elevation.half_slab(at)[0])
+    fine = min(half / ELEVATIONS, step)
+    y = fine * np.arange(-np.ceil(2.0 * half / fine), np.ceil(2.0 * half / fine) + 1)
+    frequency = pulse.frequency[::BANDS] if exact else pulse.centroid(at)
+    weight = pulse.spectrum(at)[0, ::BANDS] ** 2 / frequency if exact else np.ones(1)
+    overlap = np.zeros(count, complex)
+    for wavelength, power in zip(beam.medium.sound_speed / frequency, weight, strict=True):
+        profile = replace(beam.elevation, wavelength=functools.partial(np.full_like, fill_value=wavelength))
+        here = profile(y, at)
+        overlap += power * np.array([(here * profile(y - lag * step, at).conj()).sum() for lag in range(count)])
+    return overlap / overlap[0]
 
 
 def _correlation(a: NDArray, b: NDArray) -> complex:
