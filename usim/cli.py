@@ -102,33 +102,37 @@ def info(path: Path) -> None:
 
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="PNG to write; PATH with .png by default.")
 @click.option(
-    "--frames", default="0,1,2", metavar="LIST", help="Frames to show, such as 0,3,5; those that exist of 0,1,2."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="PNG, JPG, PDF, SVG, GIF or MP4 to write; PATH with .png by default.",
 )
-@click.pass_context
-def view(context: click.Context, path: Path, output: Path | None, frames: str) -> None:
+@click.option("--frames", default="", metavar="LIST", help="Frames to show, such as 0,3,5; we choose by default.")
+@click.option("--scene", default="", metavar="LIST", help="Scenes to show; a movie shows one after the other.")
+@click.option("--look", default="", metavar="LIST", help="Looks to show.")
+@click.option("--slice", default="", metavar="LIST", help="Elevation slices to show.")
+@click.option("--angle", default="", metavar="LIST", help="Steering angles to show, by number.")
+@click.option("--time", default="", metavar="LIST", help="Steps of time to show.")
+@click.option("--fps", type=float, help="Images per second of a movie; the sequence's own rate, or 10, by default.")
+@click.option("--depth", metavar="LENGTH", help="Depth of a volume's x-y cut, such as '20 mm'; the middle by default.")
+def view(path: Path, output: Path | None, frames: str, fps: float | None, depth: str | None, **lists: str) -> None:
     """Draw frames of a dataset beside their truths, in millimetres and on one grey scale.
+
+    A still shows some frames with all truths; of a sweep, its slices and cuts along all three axes. A movie (.gif, or
+    .mp4 with the extra `video`) runs through the times of a sequence, the slices of a sweep, or all frames.
 
     \b
     Example:
       usim view cyst -o cyst.png --frames 0
     """
     from usim.io.dataset import open_frames
-    from usim.view import contact_sheet
+    from usim.view.choice import Request, draw
 
-    data = open_frames(path)
-    chosen = _numbers(frames)
-    if context.get_parameter_source("frames") is click.core.ParameterSource.DEFAULT:
-        chosen = [index for index in chosen if index < len(data)]
-    for index in chosen:
-        if not -len(data) <= index < len(data):
-            raise ConfigError(
-                f"--frames: {index} is not one of the {len(data)} frames of {path} (0 to {len(data) - 1})"
-            )
+    only = {axis: numbers for axis, text in lists.items() if (numbers := _numbers(f"--{axis}", text))}
+    request = Request(_numbers("--frames", frames), only, fps, _length("--depth", depth))
     target = output or path.parent / f"{path.stem if path.is_file() else path.resolve().name}.png"
-    contact_sheet([data[index] for index in chosen], target)
-    click.echo(target)
+    click.echo(draw(open_frames(path), target, request, str(path)))
 
 
 @cli.command()
@@ -164,11 +168,12 @@ def validate(context: click.Context, /, phantom: str, output: Path | None, json:
     from usim.phantom.load import load_phantom
     from usim.validation import table
     from usim.validation import validate as run
-    from usim.validation_view import check_picture, validation_sheet
+    from usim.validation_view import validation_sheet
+    from usim.view.files import check_target
 
     loaded, quiet = load_phantom(phantom), context.obj["quiet"]
     target = output or Path(f"{Path(loaded.source).stem}.validate.png")
-    check_picture(target)
+    check_target(target)
     if json is not None:
         _check_folder(json)
 
@@ -218,11 +223,20 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
-        return [int(word) for word in text.split(",")]
+        return tuple(int(word) for word in text.split(",") if text)
     except ValueError:
-        raise ConfigError(f"--frames: {text!r} is not a list of numbers such as 0,3,5") from None
+        raise ConfigError(f"{option}: {text!r} is not a list of numbers such as 0,3,5") from None
+
+
+def _length(option: str, text: str | None) -> float | None:
+    from usim.units import parse_quantity
+
+    try:
+        return None if text is None else parse_quantity(text, "length")
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
 
 
 def _preview(phantom: str, seed: int | None, target: Path) -> None:

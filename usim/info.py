@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +29,17 @@ def describe(path: str | os.PathLike[str]) -> str:
     folder = Path(path)
     frames = open_frames(folder)
     try:
+        places = frames.places()
         sample = [frames[int(i)] for i in np.unique(np.linspace(0, len(frames) - 1, _SAMPLE).astype(int))]
     finally:
         frames.close()
-    lines = [*_origin(folder, frames), *_shape(sample[0]), *_scene(sample), *_levels(sample)]
+    lines = [
+        *_origin(folder, frames),
+        ("index", _index(places, sample[0])),
+        *_shape(sample[0]),
+        *_scene(sample),
+        *_levels(sample),
+    ]
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
@@ -55,6 +64,21 @@ def _origin(folder: Path, frames: Frames) -> list[tuple[str, str]]:
         ("shards", f"{len(frames.parts)}, {human_bytes(size)}"),
         ("datasets", ", ".join(stored)),
     ]
+
+
+def _index(places: Mapping[str, NDArray[np.int64]], frame: Frame) -> str:
+    """How the frame axis divides into scenes, looks, slices, angles and times."""
+    scene = frame.params.get("scene", {})
+    sweep, angles, sequence = (scene.get(key) for key in ("sweep", "angles", "sequence"))
+    notes = {
+        "slice": f" ({sweep['step'] * 1e3:.4g} mm apart)" if sweep else "",
+        "angle": f" ({', '.join(f'{np.degrees(angle):.4g}' for angle in angles)} degrees)" if angles else "",
+        "time": f" ({sequence['rate']:.4g} Hz)" if sequence else "",
+    }
+    counts = {name: len(np.unique(numbers)) for name, numbers in places.items()}
+    text = " x ".join(f"{count} {name}{'s' * (count != 1)}{notes.get(name, '')}" for name, count in counts.items())
+    missing = math.prod(counts.values()) - len(places["scene"])
+    return text + (f"; {missing} of these are not there" if missing else "")
 
 
 def _shape(frame: Frame) -> list[tuple[str, str]]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.errors import ConfigError, ResourceError
 from usim.frame import Axes
 from usim.validation import AIM_DB, Single, Validation
-from usim.view import save_figure, show_image
+from usim.view.files import save_figure
+from usim.view.panels import show_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
@@ -22,17 +22,6 @@ if TYPE_CHECKING:
 PANEL, AROUND = 3.0, 1.0  # inches of one panel's width, and of what stands around panels
 LOWER = 1.0  # height of the curves, in panels' widths
 _PARTS = 64  # of the depth, in the curve over it
-
-
-def check_picture(path: str | os.PathLike[str]) -> None:
-    """ConfigError for the type of a picture, ResourceError for its folder: what `validation_sheet` would end with."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    target, known = Path(path), FigureCanvasAgg.get_supported_filetypes()
-    if target.suffix[1:].lower() not in known:
-        raise ConfigError(f"{target}: a picture cannot be of type '{target.suffix}'; use .png")
-    if not target.parent.is_dir():
-        raise ResourceError(f"{target}: cannot write: no such folder; choose another place with -o")
 
 
 def validation_sheet(result: Validation, path: str | os.PathLike[str]) -> None:

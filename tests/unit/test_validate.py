@@ -17,7 +17,8 @@ from usim.scan import Receive
 from usim.scatterers import Scatterers
 from usim.transmit import FocusedScan, PlaneScan
 from usim.validation import AIM_DB, AIM_ENVELOPE, Agreement, column_stride, inside_aperture, table, thin, validate
-from usim.validation_view import check_picture, draw_validation
+from usim.validation_view import draw_validation
+from usim.view.files import check_target
 
 PHANTOM = """\
 probe: {preset: L11-5v, elements: 64}
@@ -235,8 +236,8 @@ def test_arguments_outside_their_limits(phantom, options, text):
 
 
 def test_pictures_that_cannot_be_are_refused_before_the_work(tmp_path):
-    check_picture(tmp_path / "a.png")
+    check_target(tmp_path / "a.png")
     with pytest.raises(ConfigError, match=r"use \.png"):
-        check_picture(tmp_path / "a")
+        check_target(tmp_path / "a")
     with pytest.raises(ResourceError, match="no such folder"):
-        check_picture(tmp_path / "gone" / "a.png")
+        check_target(tmp_path / "gone" / "a.png")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from usim.errors import ConfigError, ResourceError
-from usim.view import contact_sheet, draw_frames
+from usim.view import contact_sheet
+from usim.view.sheet import draw_frames
 
 
 def test_one_grey_scale_millimetres_and_equal_aspect(make_frame):

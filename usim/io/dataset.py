@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, overload
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from usim.errors import DataError
 from usim.frame import Frame
-from usim.io.layout import FORMAT
+from usim.io.layout import AXES, FORMAT
 from usim.io.provenance import MANIFEST, read_manifest
 from usim.io.shard import read_frame
 
@@ -40,7 +42,7 @@ class Frames(Sequence[Frame]):
     Raises DataError with the file's name when a shard is missing or damaged.
     """
 
-    def __init__(self, parts: Sequence[Part], rows: range | None = None) -> None:
+    def __init__(self, parts: Sequence[Part], rows: Sequence[int] | None = None) -> None:
         self.parts = tuple(parts)
         self._ends = list(itertools.accumulate(part.frames for part in self.parts))
         self._rows = range(self._ends[-1] if self._ends else 0) if rows is None else rows
@@ -83,6 +85,27 @@ class Frames(Sequence[Frame]):
             return read_frame(file, row)
         except (OSError, KeyError, ValueError, RuntimeError, TypeError, IndexError, AttributeError, DataError) as error:
             raise _damaged(path, f"frame {row}: {error}") from error
+
+    def choose(self, rows: Sequence[int]) -> Frames:
+        """The frames in these rows, in this order; again lazy."""
+        return Frames(self.parts, [self._rows[row] for row in rows])
+
+    def places(self) -> dict[str, NDArray[np.int64]]:
+        """Scene, look, slice, angle and time of every frame, each (N,); no images are read.
+
+        >>> usim.open("cyst").places()["look"]  # doctest: +SKIP
+        array([0])
+        """
+        columns: dict[str, list[NDArray[np.int64]]] = {name: [] for name in AXES}
+        for part in self.parts:
+            with open_shard(part.path, part.bytes) as file:
+                try:
+                    for name in AXES:
+                        columns[name].append(file[f"index/{name}"][()])
+                except (OSError, KeyError, RuntimeError) as error:
+                    raise _damaged(part.path, f"index/{name}: {error}") from error
+        rows = np.asarray(self._rows, np.int64)
+        return {name: np.concatenate(parts)[rows] for name, parts in columns.items()}
 
     def close(self) -> None:
         """Close the files that are open; reading opens them again."""

@@ -13,6 +13,9 @@ ATTRIBUTE_BYTES = 60_000
 #: What `--store` may add to a shard.
 STORABLE = ("iq", "scatterers")
 
+#: What shares the frame axis, slowest first: the datasets `index/...`.
+AXES = ("scene", "look", "slice", "angle", "time")
+
 #: Where zea looks for the data of a recording.
 ZEA_DATA = "tracks/track_0/data"
 

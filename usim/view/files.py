@@ -1,0 +1,129 @@
+"""Pictures and movies as files: which kinds there are, how they are encoded, and that they appear whole."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.errors import ConfigError, ResourceError
+from usim.io.atomic import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STILLS = (".png", ".jpg", ".pdf", ".svg")
+MOVIES = (".gif", ".mp4")
+#: GIF counts hundredths of a second, and programs slow down what asks for less than two of them.
+GIF_TICKS, GIF_MOST_FPS = 100, 50
+_DPI = 110
+
+Grey = NDArray[np.uint8]
+
+
+def is_movie(path: Path) -> bool:
+    """True when the name says that it moves."""
+    return path.suffix.lower() in MOVIES
+
+
+def check_target(path: Path, allowed: tuple[str, ...] = STILLS) -> None:
+    """Refuse before any work what could not be written: ConfigError for the kind, ResourceError for the folder."""
+    if path.suffix.lower() not in allowed:
+        kind = f"of type '{path.suffix}'" if path.suffix else "without an ending"
+        raise ConfigError(f"{path}: a picture cannot be {kind}; use {', '.join(allowed[:-1])} or {allowed[-1]}")
+    if path.is_dir():
+        raise ResourceError(f"{path}: cannot write: a folder is in the way; choose another name with -o")
+    if not path.parent.is_dir():
+        raise ResourceError(f"{path}: cannot write: no such folder; make it, or choose another place with -o")
+    if path.suffix.lower() == ".mp4":
+        _ffmpeg(path)
+
+
+def save_figure(figure: Figure, target: Path) -> None:
+    """Write a figure to a still; ConfigError for an unknown kind, ResourceError when it can't be written."""
+    check_target(target)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=target.suffix[1:].lower(), dpi=_DPI, bbox_inches="tight")
+    write_atomic(target, buffer.getvalue())
+
+
+def save_movie(images: Iterable[Grey], target: Path, fps: float) -> None:
+    """Write grey images (H, W), all of one size, as a movie of `fps` images per second.
+
+    Raises ConfigError for an unknown kind or a rate that it cannot have, ResourceError when it can't be written.
+    """
+    check_target(target, MOVIES)
+    encode = encode_gif if target.suffix.lower() == ".gif" else encode_mp4
+    write_atomic(target, encode(images, fps))
+
+
+def encode_gif(images: Iterable[Grey], fps: float) -> bytes:
+    """Return the GIF of grey images (H, W): every level as it is, endless; durations are right in their sum.
+
+    Raises ConfigError for a rate outside GIF's.
+
+    >>> encode_gif([np.zeros((4, 4), np.uint8)], 10.0)[:6]
+    b'GIF89a'
+    """
+    from PIL import Image
+
+    if not 0.1 <= fps <= GIF_MOST_FPS:
+        raise ConfigError(f"--fps: {fps:g}: a GIF shows 0.1 to {GIF_MOST_FPS} images per second; write .mp4 for more")
+    pictures = [Image.fromarray(image) for image in images]
+    ticks = np.diff(np.round(np.arange(len(pictures) + 1) * GIF_TICKS / fps)).astype(int)
+    buffer = io.BytesIO()
+    durations = [int(tick) * 1000 // GIF_TICKS for tick in ticks]
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    return buffer.getvalue()
+
+
+def encode_mp4(images: Iterable[Grey], fps: float, target: Path = Path("movie.mp4")) -> bytes:
+    """Return the H.264 movie of grey images (H, W), padded to even sizes with white, as players need them.
+
+    target: what an error names.  Raises ConfigError without ffmpeg or for an unusable rate, ResourceError when ffmpeg
+    fails.
+    """
+    if not 0.1 <= fps <= 1000:
+        raise ConfigError(f"--fps: {fps:g} is not between 0.1 and 1000 images per second")
+    ffmpeg = _ffmpeg(target)
+    with tempfile.TemporaryDirectory() as folder:
+        path, writer = Path(folder) / "movie.mp4", None
+        try:
+            for image in images:
+                high, wide = image.shape
+                even = np.pad(image, ((0, high % 2), (0, wide % 2)), constant_values=255)
+                if writer is None:
+                    writer = ffmpeg.write_frames(
+                        str(path),
+                        even.shape[::-1],
+                        pix_fmt_in="gray",
+                        fps=fps,
+                        macro_block_size=2,
+                        output_params=["-crf", "16", "-movflags", "+faststart"],
+                    )
+                    writer.send(None)
+                writer.send(np.ascontiguousarray(even))
+            if writer is not None:
+                writer.close()
+            return path.read_bytes()
+        except OSError as error:
+            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            raise ResourceError(f"{target}: ffmpeg failed: {reason[0]}; free some space, or write a .gif") from error
+
+
+def _ffmpeg(target: Path):  # type: ignore[no-untyped-def]
+    """The package that brings ffmpeg; ConfigError, naming the extra, where it or its program is missing."""
+    try:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except (ModuleNotFoundError, RuntimeError) as error:
+        raise ConfigError(
+            f"{target}: .mp4 needs ffmpeg; run: pip install 'usim-s2s[video]', or write a .gif"
+        ) from error
+    return imageio_ffmpeg

@@ -1,0 +1,88 @@
+"""Movies: the image beside its truth, running through time, slices, or whatever frames there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from usim.errors import ConfigError, DataError
+from usim.frame import Frame
+from usim.view.files import GIF_MOST_FPS, MOVIES, Grey, check_target, save_movie
+from usim.view.panels import dynamic_range, image_and_truth, name_of, rate_of, show_grey
+
+DEFAULT_FPS = 10.0
+#: Frames of one movie: a GIF of more would not fit into programs that show it.
+MOST_FRAMES = 1000
+#: Inches of the longer side of a panel and of what stands around, and pixels per inch.
+_PANEL, _AROUND, _DPI = 4.2, 0.9, 100
+
+
+def movie(frames: Sequence[Frame], path: str | os.PathLike[str], *, fps: float | None = None) -> float:
+    """Write a GIF or MP4 of frames, the image beside `truth/bmode` on the first frame's grey scale; returns its rate.
+
+    fps: images per second; the sequence's own rate unless given, at most 50 in a GIF, and 10 where frames are no
+    sequence.
+
+    Raises ConfigError for no frames, too many, an unknown file type or rate, DataError for frames of different sizes,
+    ResourceError when the file cannot be written.
+
+    >>> movie(usim.open("heart"), "heart.gif")  # doctest: +SKIP
+    """
+    target = Path(path)
+    check_target(target, MOVIES)
+    if not frames:
+        raise ConfigError("view: there are no frames to draw")
+    if len(frames) > MOST_FRAMES:
+        raise ConfigError(f"view: {len(frames)} frames, a movie has at most {MOST_FRAMES}; choose some with --frames")
+    if fps is None:
+        fps = rate_of(frames[0]) or DEFAULT_FPS
+        fps = min(fps, GIF_MOST_FPS) if target.suffix.lower() == ".gif" else fps
+    save_movie(rasters(frames), target, fps)
+    return fps
+
+
+def rasters(frames: Sequence[Frame]) -> Iterator[Grey]:
+    """Yield the grey picture (H, W) of each frame; only what changes between frames is drawn again."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    first = frames[0]
+    depth, tall = dynamic_range(first), np.ptp(first.axes.z) / np.ptp(first.axes.x)
+    shown = image_and_truth(first, depth)
+    high, wide = _PANEL * min(tall, 1.0), _PANEL * min(1.0 / tall, 1.0)
+    figure = Figure(figsize=(len(shown) * (wide + 0.2) + _AROUND, high + _AROUND), dpi=_DPI, layout="compressed")
+    canvas = FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(shown), squeeze=False, sharey="row")[0]
+    images = [show_grey(panel, first.axes, one, animated=True) for panel, one in zip(panels, shown, strict=True)]
+    for panel in panels:
+        panel.set_xlabel("lateral [mm]")
+    panels[0].set_ylabel("depth [mm]")
+    figure.colorbar(images[0], ax=panels, label="dB", pad=0.01)
+    title = figure.suptitle(name_of(first), fontsize=11, animated=True)
+    canvas.draw()
+    empty = canvas.copy_from_bbox(figure.bbox)
+    for number, frame in enumerate(frames):
+        _refuse_other_axes(number, frame, first)
+        canvas.restore_region(empty)
+        for panel, image, one in zip(panels, images, image_and_truth(frame, depth), strict=True):
+            image.set_data(one.values)
+            panel.draw_artist(image)
+            _draw_frame_line(panel)
+        title.set_text(name_of(frame))
+        figure.draw_artist(title)
+        yield np.asarray(canvas.buffer_rgba())[..., 0].copy()  # red, green and blue are one: there is no colour
+
+
+def _draw_frame_line(panel: Any) -> None:
+    for spine in panel.spines.values():
+        panel.draw_artist(spine)
+
+
+def _refuse_other_axes(number: int, frame: Frame, first: Frame) -> None:
+    same = np.array_equal(frame.axes.x, first.axes.x) and np.array_equal(frame.axes.z, first.axes.z)
+    if not same:
+        raise DataError(f"view: frame {number} of the movie lies at other x or z than the first; draw a .png of these")
