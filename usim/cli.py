@@ -40,7 +40,10 @@ def cli(context: click.Context, version: bool, verbose: int, quiet: bool) -> Non
 @click.option("--shard-size", type=click.IntRange(1), help="Frames per file; about 64 MB by default.")
 @click.option("--store", default="", metavar="WORDS", help="Store more: iq, scatterers, or both with a comma.")
 @click.option(
-    "--preview", type=click.Path(path_type=Path), metavar="PNG", help="Draw frame 0 with its truths; make no data."
+    "--preview",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the first scene with its truths to a .png, or its images as a .gif or .mp4; make no data.",
 )
 @click.option("--dry-run", is_flag=True, help="Say how many frames, files, bytes and minutes it takes; make no data.")
 @click.pass_context
@@ -55,11 +58,13 @@ def generate(context: click.Context, /, phantom: str, output: Path | None, store
       usim generate training -o data/training --frames 200 --seed 3
     """
     if preview is not None:
-        _preview(phantom, numbers["seed"], preview)
-        return
+        _refuse_with_preview(context)
     from usim.phantom.load import load_phantom
 
     loaded = load_phantom(phantom)
+    if preview is not None:
+        _preview(loaded, preview, numbers)
+        return
     words = [word.strip() for word in store.split(",") if word.strip()]
     folder = output or Path(Path(loaded.source).stem)
     if dry_run:
@@ -239,12 +244,20 @@ def _length(option: str, text: str | None) -> float | None:
         raise ConfigError(f"{option}: {error}") from None
 
 
-def _preview(phantom: str, seed: int | None, target: Path) -> None:
-    from usim.pipeline import simulate
-    from usim.view import contact_sheet
+def _refuse_with_preview(context: click.Context) -> None:
+    for option in ("output", "workers", "shard_size", "store", "dry_run"):
+        if context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT:
+            raise ConfigError(f"--preview makes no data: leave --{option.replace('_', '-')} out, or --preview")
 
-    contact_sheet([simulate(phantom, seed=seed)], target)
-    click.echo(target)
+
+def _preview(phantom: Phantom, target: Path, numbers: dict[str, int | None]) -> None:
+    from usim.view.choice import Request, draw
+    from usim.view.files import MOVIES, STILLS, check_target, is_movie
+    from usim.view.preview import Preview
+
+    check_target(target, STILLS + MOVIES)
+    frames = Preview(phantom, seed=numbers["seed"], frames=numbers["frames"], moves=is_movie(target))
+    click.echo(draw(frames, target, Request(), phantom.source))
 
 
 def _check_folder(path: Path) -> None:

@@ -93,6 +93,24 @@ def test_preview_makes_a_picture_and_no_data(capsys, phantom, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.yaml", "x.png"]
 
 
+def test_previews_of_several_images_simulate_what_they_show(capsys, phantom, tmp_path, monkeypatch):
+    from usim.pipeline import Renderer
+
+    made, frame = [], Renderer.frame
+    monkeypatch.setattr(Renderer, "frame", lambda self, number: made.append(number) or frame(self, number))
+    cloud = "\nscatterers: {model: plane, per_cell: 4}\n"
+    phantom.write_text(PHANTOM.replace("\nscatterers: {model: field}\n", cloud) + "sequence: {times: 9, rate: 20 Hz}\n")
+    assert run(capsys, "generate", phantom, "--preview", "x.png")[:2] == (0, "x.png\n")
+    assert made == [0, 3, 5, 8]
+    made.clear()
+    assert run(capsys, "generate", phantom, "--preview", "x.gif")[:2] == (0, "x.gif: 9 frames, 20 per second\n")
+    assert made == list(range(9))
+    assert run(capsys, "generate", phantom, "--preview", "x.gif", "--frames", 2)[1].startswith("x.gif: 2 frames")
+    phantom.write_text(PHANTOM)
+    assert run(capsys, "generate", phantom, "--preview", "y.gif")[:2] == (0, "y.gif: 4 frames, 10 per second\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["small.yaml", "x.gif", "x.png", "y.gif"]
+
+
 def test_dry_run_is_right_within_a_fifth_and_makes_no_data(capsys, phantom, tmp_path):
     code, out, _ = run(capsys, "generate", phantom, "--frames", 12, "--dry-run", "--store", "iq")
     assert code == 0
@@ -122,6 +140,9 @@ def test_dry_run_is_right_within_a_fifth_and_makes_no_data(capsys, phantom, tmp_
         (["generate", "small.yaml", "-o", "small.yaml"], 2, "a file is in the way"),
         (["generate", "small.yaml", "--preview", "gone/x.png"], 4, "cannot write"),
         (["generate", "small.yaml", "--preview", "x.nonsense"], 2, "use .png"),
+        (["generate", "small.yaml", "--preview", "x.png", "--store", "iq"], 2, "leave --store out"),
+        (["generate", "small.yaml", "--preview", "x.png", "--dry-run"], 2, "leave --dry-run out"),
+        (["generate", "small.yaml", "--preview", "x.png", "-o", "x"], 2, "leave --output out"),
     ],
 )
 def test_bad_calls_get_one_line_and_their_code(capsys, phantom, tmp_path, arguments, code, text):
@@ -142,6 +163,12 @@ def test_view_names_the_frames_there_are(capsys, phantom):
         "error: --frames: 2 is not one of the 2 frames of small (0 to 1)\n",
     )
     assert run(capsys, "view", "small", "--frames", "a")[0] == 2
+    assert run(capsys, "view", "small", "--scene", "1", "-o", "b.gif")[:2] == (0, "b.gif: 1 frame, 10 per second\n")
+    assert run(capsys, "view", "small", "--look", "1")[::2] == (
+        2,
+        "error: --look: small has no look 1; it has 0 alone\n",
+    )
+    assert "unknown unit 'furlong'" in run(capsys, "view", "small", "--depth", "3 furlong")[2]
 
 
 def test_shipped_phantoms_are_listed(capsys):

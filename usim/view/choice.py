@@ -64,7 +64,7 @@ def draw(source: Source, target: Path, request: Request, name: str) -> str:
         if request.depth is not None:
             raise ConfigError(f"--depth: {target} shows no x-y cut; write .png, or leave --depth out")
         fps = movie(source.choose(rows), target, fps=request.fps)
-        return f"{target}: {len(rows)} frames, {fps:g} per second"
+        return f"{target}: {len(rows)} frame{'s' * (len(rows) != 1)}, {fps:g} per second"
     slices = [] if request.frames else _volume(index, rows)
     if slices:
         volume_sheet(source.choose(slices), target, depth=request.depth)
@@ -93,9 +93,8 @@ def _asked(index: Index, count: int, request: Request, name: str) -> list[int]:
                 raise ConfigError(f"--{axis}: {name} has no {axis} {number}; it has {has}")
         kept &= np.isin(index[axis], numbers)
     if not kept.any():
-        raise ConfigError(
-            f"{name}: no frame is at once {', '.join(f'--{axis} {list(n)}' for axis, n in request.only.items())}"
-        )
+        words = [f"--{axis} {','.join(map(str, numbers))}" for axis, numbers in request.only.items()]
+        raise ConfigError(f"{name}: no frame is at once {', '.join(words)}")
     return [int(row) for row in np.flatnonzero(kept)]
 
 

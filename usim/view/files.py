@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +23,7 @@ STILLS = (".png", ".jpg", ".pdf", ".svg")
 MOVIES = (".gif", ".mp4")
 #: GIF counts hundredths of a second, and programs slow down what asks for less than two of them.
 GIF_TICKS, GIF_MOST_FPS = 100, 50
+MP4_MOST_FPS = 1000
 _DPI = 110
 
 Grey = NDArray[np.uint8]
@@ -41,7 +44,7 @@ def check_target(path: Path, allowed: tuple[str, ...] = STILLS) -> None:
     if not path.parent.is_dir():
         raise ResourceError(f"{path}: cannot write: no such folder; make it, or choose another place with -o")
     if path.suffix.lower() == ".mp4":
-        _ffmpeg(path)
+        ffmpeg(path)
 
 
 def save_figure(figure: Figure, target: Path) -> None:
@@ -58,8 +61,8 @@ def save_movie(images: Iterable[Grey], target: Path, fps: float) -> None:
     Raises ConfigError for an unknown kind or a rate that it cannot have, ResourceError when it can't be written.
     """
     check_target(target, MOVIES)
-    encode = encode_gif if target.suffix.lower() == ".gif" else encode_mp4
-    write_atomic(target, encode(images, fps))
+    data = encode_gif(images, fps) if target.suffix.lower() == ".gif" else encode_mp4(images, fps, target)
+    write_atomic(target, data)
 
 
 def encode_gif(images: Iterable[Grey], fps: float) -> bytes:
@@ -88,42 +91,41 @@ def encode_mp4(images: Iterable[Grey], fps: float, target: Path = Path("movie.mp
     target: what an error names.  Raises ConfigError without ffmpeg or for an unusable rate, ResourceError when ffmpeg
     fails.
     """
-    if not 0.1 <= fps <= 1000:
-        raise ConfigError(f"--fps: {fps:g} is not between 0.1 and 1000 images per second")
-    ffmpeg = _ffmpeg(target)
-    with tempfile.TemporaryDirectory() as folder:
-        path, writer = Path(folder) / "movie.mp4", None
-        try:
-            for image in images:
-                high, wide = image.shape
-                even = np.pad(image, ((0, high % 2), (0, wide % 2)), constant_values=255)
-                if writer is None:
-                    writer = ffmpeg.write_frames(
-                        str(path),
-                        even.shape[::-1],
-                        pix_fmt_in="gray",
-                        fps=fps,
-                        macro_block_size=2,
-                        output_params=["-crf", "16", "-movflags", "+faststart"],
-                    )
-                    writer.send(None)
-                writer.send(np.ascontiguousarray(even))
-            if writer is not None:
-                writer.close()
-            return path.read_bytes()
-        except OSError as error:
-            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            raise ResourceError(f"{target}: ffmpeg failed: {reason[0]}; free some space, or write a .gif") from error
+    if not 0.1 <= fps <= MP4_MOST_FPS:
+        raise ConfigError(f"--fps: {fps:g} is not between 0.1 and {MP4_MOST_FPS} images per second")
+    program = ffmpeg(target)
+    even = (np.pad(image, [(0, size % 2) for size in image.shape], constant_values=255) for image in images)
+    first = next(even)
+    form = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{first.shape[1]}x{first.shape[0]}", "-r", f"{fps:.9g}"]
+    coded = ["-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-bitexact"]
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
+        path = Path(folder) / "movie.mp4"
+        command = [program, "-loglevel", "error", *form, "-i", "-", *coded, str(path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said) as process:
+            try:
+                assert process.stdin is not None
+                for image in itertools.chain([first], even):
+                    process.stdin.write(image.tobytes())
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # ffmpeg has ended, and said why
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            said.seek(0)
+            reason = (said.read().decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
+            raise ResourceError(f"{target}: ffmpeg failed: {reason}; free some space, or write a .gif")
+        return path.read_bytes()
 
 
-def _ffmpeg(target: Path):  # type: ignore[no-untyped-def]
-    """The package that brings ffmpeg; ConfigError, naming the extra, where it or its program is missing."""
+def ffmpeg(target: Path) -> str:
+    """Return the path of the program; ConfigError, naming the extra, where it is missing.  target: what needs it."""
     try:
-        import imageio_ffmpeg
+        from imageio_ffmpeg import get_ffmpeg_exe
 
-        imageio_ffmpeg.get_ffmpeg_exe()
+        return str(get_ffmpeg_exe())
     except (ModuleNotFoundError, RuntimeError) as error:
         raise ConfigError(
             f"{target}: .mp4 needs ffmpeg; run: pip install 'usim-s2s[video]', or write a .gif"
         ) from error
-    return imageio_ffmpeg

@@ -11,7 +11,7 @@ import numpy as np
 
 from usim.errors import ConfigError, DataError
 from usim.frame import Frame
-from usim.view.files import GIF_MOST_FPS, MOVIES, Grey, check_target, save_movie
+from usim.view.files import GIF_MOST_FPS, MOVIES, MP4_MOST_FPS, Grey, check_target, save_movie
 from usim.view.panels import dynamic_range, image_and_truth, name_of, rate_of, show_grey
 
 DEFAULT_FPS = 10.0
@@ -24,8 +24,8 @@ _PANEL, _AROUND, _DPI = 4.2, 0.9, 100
 def movie(frames: Sequence[Frame], path: str | os.PathLike[str], *, fps: float | None = None) -> float:
     """Write a GIF or MP4 of frames, the image beside `truth/bmode` on the first frame's grey scale; returns its rate.
 
-    fps: images per second; the sequence's own rate unless given, at most 50 in a GIF, and 10 where frames are no
-    sequence.
+    fps: images per second; the sequence's own rate unless given, at most 50 in a GIF and 1000 in an MP4, and
+    10 where frames are no sequence.
 
     Raises ConfigError for no frames, too many, an unknown file type or rate, DataError for frames of different sizes,
     ResourceError when the file cannot be written.
@@ -40,7 +40,7 @@ def movie(frames: Sequence[Frame], path: str | os.PathLike[str], *, fps: float |
         raise ConfigError(f"view: {len(frames)} frames, a movie has at most {MOST_FRAMES}; choose some with --frames")
     if fps is None:
         fps = rate_of(frames[0]) or DEFAULT_FPS
-        fps = min(fps, GIF_MOST_FPS) if target.suffix.lower() == ".gif" else fps
+        fps = min(fps, GIF_MOST_FPS if target.suffix.lower() == ".gif" else MP4_MOST_FPS)
     save_movie(rasters(frames), target, fps)
     return fps
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usim.frame import Axes, Frame
+from usim.phantom.views import Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
@@ -75,8 +76,7 @@ def name_of(frame: Frame) -> str:
 
 def elevation_of(frame: Frame) -> float:
     """Elevation y of a frame's slice, metres."""
-    sweep = frame.params["scene"]["sweep"]
-    return float((frame.params["slice"] - (sweep["slices"] - 1) / 2) * sweep["step"])
+    return Sweep.model_validate(frame.params["scene"]["sweep"]).elevations[frame.params["slice"]]
 
 
 def rate_of(frame: Frame) -> float | None:
@@ -96,7 +96,7 @@ def show_image(panel: Panel, axes: Axes, title: str, values: NDArray[Any], **opt
     """Show values (Z, X) or colours (Z, X, 4) over axes in millimetres; returns matplotlib's image."""
     panel.set_title(title, fontsize=10)
     extent = extent_of(axes.x, axes.z)
-    return panel.imshow(values, extent=extent, aspect="equal", **{"interpolation": "antialiased", **options})
+    return panel.imshow(values, extent=extent, **{"aspect": "equal", "interpolation": "antialiased", **options})
 
 
 def show_grey(panel: Panel, axes: Axes, shown: Shown, **options: Any) -> Any:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 #: Slices in the grid, in two rows; inches of one panel's width and of everything around.
 _GRID = 8
-_PANEL, _AROUND = 2.7, 1.0
+_PANEL, _AROUND = 2.7, 0.8
+#: Elevation on paper over the width, at least: thinner cuts show nothing.
+_THINNEST = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +38,18 @@ class Volume:
     @classmethod
     def of(cls, frames: Sequence[Frame]) -> Volume:
         """The volume of the slices of one scene, in the order of their elevation; DataError when they do not fit."""
-        slices = sorted(frames, key=elevation_of)
-        first = slices[0]
-        if any(frame.bmode.shape != first.bmode.shape for frame in slices):
-            raise DataError("view: the slices of this volume differ in size")
-        depth = dynamic_range(first)
-        stacks = zip(*(image_and_truth(frame, depth) for frame in slices), strict=True)
-        shown = tuple(stack[0]._replace(values=np.stack([one.values for one in stack])) for stack in stacks)
-        name = name_of(first).partition(", y")[0]
-        return cls(name, shown, np.array([elevation_of(frame) for frame in slices]), first.axes)
+        first = frames[0]
+        depth, slices = dynamic_range(first), []
+        for frame in frames:  # of each only what is shown is kept
+            if frame.bmode.shape != first.bmode.shape:
+                raise DataError("view: the slices of this volume differ in size")
+            slices.append((elevation_of(frame), image_and_truth(frame, depth)))
+        slices.sort(key=lambda pair: pair[0])
+        y, stacks = zip(*slices, strict=True)
+        shown = (
+            stack[0]._replace(values=np.stack([one.values for one in stack])) for stack in zip(*stacks, strict=True)
+        )
+        return cls(name_of(first).partition(", y")[0], tuple(shown), np.array(y), first.axes)
 
 
 def volume_sheet(frames: Sequence[Frame], path: str | os.PathLike[str], *, depth: float | None = None) -> None:
@@ -71,15 +76,17 @@ def draw_volume(frames: Sequence[Frame], *, depth: float | None = None) -> Figur
         raise ConfigError(f"view: a volume has at least two slices, not {len(frames)}")
     volume = Volume.of(frames)
     row = _row_at(volume.axes.z, depth)
-    count = min(_GRID, len(volume.y))
-    columns = -(-count // 2)
-    tall = min(float(np.ptp(volume.axes.z) / np.ptp(volume.axes.x)), 3.0)
-    figure = Figure(figsize=(max(columns, 4) * _PANEL + _AROUND, 4 * (_PANEL * tall + _AROUND)), layout="compressed")
+    columns = -(-min(_GRID, len(volume.y)) // 2)
+    wide, long, deep = (float(np.ptp(axis)) for axis in (volume.axes.x, volume.y, volume.axes.z))
+    tall, thick = min(max(deep / wide, 0.4), 3.0), min(max(long / wide, _THINNEST), 3.0)
+    above, below = _PANEL * 2 * tall + 2 * _AROUND, 1.5 * _PANEL * (tall + thick) / (1 + thick) + 1.5 * _AROUND
+    figure = Figure(figsize=(4 * _PANEL + _AROUND, above + below), layout="constrained")
     FigureCanvasAgg(figure)
-    above, below = figure.subfigures(2, 1)
     figure.suptitle(volume.name)
-    _draw_grid(above, volume, columns)
-    _draw_cuts(below, volume, row)
+    upper, lower = figure.subfigures(2, 1, height_ratios=[above, below])
+    _draw_grid(upper, volume, columns)
+    for part, shown in zip(lower.subfigures(1, len(volume.shown)), volume.shown, strict=True):
+        _draw_cuts(part, volume, shown, row, (1.0, thick, tall))
     return figure
 
 
@@ -101,7 +108,7 @@ def _draw_grid(figure: Any, volume: Volume, columns: int) -> None:
     for panel in panels.flat[len(chosen) :]:
         panel.set_visible(False)
     for panel, number in zip(panels.flat, chosen, strict=False):
-        title = f"slice {number}, y = {volume.y[number] * 1e3:.4g} mm"
+        title = f"slice {number}, y = {_mm(volume.y[number])}"
         grey = show_grey(panel, volume.axes, image._replace(title=title, values=image.values[number]))
     for panel in panels[:, 0]:
         panel.set_ylabel("depth [mm]")
@@ -110,22 +117,30 @@ def _draw_grid(figure: Any, volume: Volume, columns: int) -> None:
     figure.colorbar(grey, ax=panels, label="dB", pad=0.01)
 
 
-def _draw_cuts(figure: Any, volume: Volume, row: int) -> None:
-    """Image and truth, each cut along x-z, y-z and x-y; lines show where the other cuts go."""
+def _draw_cuts(figure: Any, volume: Volume, shown: Shown, row: int, size: tuple[float, float, float]) -> None:
+    """One picture cut along x-y, x-z and y-z, as in a drawing of three views; lines show where the other cuts go.
+
+    size: of x, y and z on paper; a thin volume is stretched along y.
+    """
     x, y, z = volume.axes.x, volume.y, volume.axes.z
     middle, column = len(y) // 2, len(x) // 2
-    panels = figure.subplots(len(volume.shown), 3, squeeze=False)
-    for line, shown in zip(panels, volume.shown, strict=True):
-        cuts = (
-            (f"y = {y[middle] * 1e3:.4g} mm", shown.values[middle], Axes(x, z), "lateral [mm]", "depth [mm]"),
-            (f"x = {x[column] * 1e3:.4g} mm", shown.values[:, :, column].T, Axes(y, z), "elevation [mm]", "depth [mm]"),
-            (f"z = {z[row] * 1e3:.4g} mm", shown.values[:, row], Axes(x, y), "lateral [mm]", "elevation [mm]"),
-        )
-        for panel, (place, values, axes, across, down) in zip(line, cuts, strict=True):
-            grey = show_grey(panel, axes, shown._replace(title=f"{shown.title}, {place}", values=values))
-            panel.set(xlabel=across, ylabel=down)
-        others = (x[column], z[row]), (y[middle], z[row]), (x[column], y[middle])
-        for panel, (across, down) in zip(line, others, strict=True):
-            panel.axvline(across * 1e3, color="C1", lw=0.6, ls=":")
-            panel.axhline(down * 1e3, color="C1", lw=0.6, ls=":")
-    figure.colorbar(grey, ax=panels, label="dB", pad=0.01)
+    wide, thick, tall = size
+    panels = figure.subplots(2, 2, width_ratios=[wide, thick], height_ratios=[thick, tall], sharex="col", sharey="row")
+    panels[0, 1].set_visible(False)
+    figure.suptitle(f"{shown.title}: z = {_mm(z[row])}, y = {_mm(y[middle])}, x = {_mm(x[column])}", fontsize=10)
+    stretch = {"aspect": "equal" if np.isclose(thick, np.ptp(y) / np.ptp(x)) else "auto"}
+    for panel, values, axes, lines in (
+        (panels[0, 0], shown.values[:, row], Axes(x, y), (x[column], y[middle])),
+        (panels[1, 0], shown.values[middle], Axes(x, z), (x[column], z[row])),
+        (panels[1, 1], shown.values[:, :, column].T, Axes(y, z), (y[middle], z[row])),
+    ):
+        show_grey(panel, axes, shown._replace(title="", values=values), **stretch)
+        panel.axvline(lines[0] * 1e3, color="C1", lw=0.8, ls=":")
+        panel.axhline(lines[1] * 1e3, color="C1", lw=0.8, ls=":")
+    panels[0, 0].set_ylabel("elevation [mm]")
+    panels[1, 0].set(xlabel="lateral [mm]", ylabel="depth [mm]")
+    panels[1, 1].set_xlabel("elevation [mm]")
+
+
+def _mm(place: float) -> str:
+    return f"{place * 1e3:.2f} mm"
