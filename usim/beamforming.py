@@ -51,7 +51,7 @@ class Aperture:
         q = s / clip(h / 2F, least, most),      that is 2F tan(angle to the normal) between the limits
 
     so a flat array has the aperture h / F centred on the point's foot, never below two pitches and never wider than the
-    array, and on a convex array every element applies the same acceptance angle. Elevation does not count. f_number 0
+    array, and on a curved array every element applies the same acceptance angle. Elevation does not count. f_number 0
     is the whole array for every point, with the window over the elements' numbers, as transmit events have it.
 
     centre, lateral, normal: (E, 3), metres and unit vectors.  limits: least and most half aperture in metres.
@@ -75,7 +75,8 @@ class Aperture:
     ) -> Aperture:
         """Aperture of elements at `centre` with outward normals (E, 3), in the order along the array.
 
-        lateral: (E, 3), y x n when not given.  The limits are one pitch and half the array.
+        lateral: (E, 3), y x n when not given.  The limits are one pitch and half the array; a curved one has
+        no upper limit, else its aperture would shrink again with depth.
         ConfigError when f_number is negative or not finite, or the window is unknown.
         """
         if apodization not in WINDOWS:
@@ -90,7 +91,8 @@ class Aperture:
         lateral = lateral / np.linalg.norm(lateral, axis=1, keepdims=True)
         step = np.linalg.norm(np.diff(centre, axis=0), axis=1)
         pitch = max(float(step.min()), 1e-9) if len(step) else np.inf
-        limits = (pitch, float(step.sum() + pitch) / 2.0)
+        curved = bool((normal != normal[0]).any())
+        limits = (pitch, np.inf if curved else float(step.sum() + pitch) / 2.0)
         return cls(centre, lateral, normal, float(f_number), apodization, limits)
 
     def fixed(self) -> Array:

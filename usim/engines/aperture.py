@@ -33,6 +33,13 @@ def element_factor(slope: NDArray[np.float64], element_width: float, wavelength:
     return np.sinc(element_width / wavelength * slope * cosine) * cosine
 
 
+def flat_factor(
+    sine: NDArray[np.float64], cosine: NDArray[np.float64], wavelengths: float
+) -> NDArray[np.float64]:
+    """`element_factor` of an element so many wavelengths wide, towards any direction: 0 behind its plane."""
+    return np.sinc(wavelengths * sine) * np.maximum(cosine, 0.0)
+
+
 def half_aperture(depth: NDArray[np.float64] | float, f_number: float, probe: Probe) -> NDArray[np.float64]:
     """Half the active aperture (metres) for a focus at `depth`: z / 2F, at least one pitch, at most half the array."""
     return np.clip(np.asarray(depth) / (2.0 * f_number), probe.pitch, probe.aperture / 2.0)

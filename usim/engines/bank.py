@@ -12,13 +12,13 @@ from usim.engines.aperture import half_aperture
 from usim.engines.beam import Beam
 from usim.engines.compiled import kernels
 from usim.engines.grid import blend_nodes, kernel_rate
+from usim.engines.sector import WINDOWS, SectorBeam
 from usim.errors import ResourceError
 from usim.transmit import FocusedScan
 
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
 Index = NDArray[np.int64]
-WINDOWS = {"boxcar": 0, "hann": 1, "hamming": 2}
 KERNEL_TAIL = 4e-6  # energy of a lateral kernel that may lie beyond its reach, on average over the columns
 NOISE_TAIL = 3e-3  # the kernels of the noise are normalised, so their tails may go earlier
 NOISE_BLEND_TOLERANCE = 0.5
@@ -65,6 +65,17 @@ def lateral_kernels(
     shared: (low, high), each (N,), the columns that share one kernel.  receive_only: R alone, as electronic noise sees
     the aperture.  The shadow of a plane wave's array is not in them: it is the scatterers'.
     """
+    low, high = shared
+    start = np.concatenate(([0], np.cumsum((2 * reach + 1) * (1 + low + len(column) - high)))).astype(np.int64)
+    if 8 * int(start[-1]) > MOST_BANK_BYTES:
+        raise ResourceError(
+            f"image: its kernels would take {8e-9 * start[-1]:.1f} GB, at most {1e-9 * MOST_BANK_BYTES:.0f} GB; "
+            "lower the extent of image.x or image.z, or choose a focused transmit and an apodized receive aperture"
+        )
+    re, im = np.empty(start[-1], np.float32), np.empty(start[-1], np.float32)
+    if isinstance(beam, SectorBeam):
+        beam.kernels(column, depth, tap, reach, shared, start, re, im, receive_only=receive_only)
+        return re, im, start
     focused = isinstance(beam.transmit, FocusedScan) and not receive_only
     transmit = (-1.0, math.inf, 0)
     if focused:
@@ -75,14 +86,6 @@ def lateral_kernels(
     phase = (2.0 if focused else 1.0, 0.0 if receive_only else math.sin(beam.steering))
     half_rx = half_aperture(depth, beam.receive.f_number, beam.probe)
     gain = depth ** (-1.0 if focused else -0.5)
-    low, high = shared
-    start = np.concatenate(([0], np.cumsum((2 * reach + 1) * (1 + low + len(column) - high)))).astype(np.int64)
-    if 8 * int(start[-1]) > MOST_BANK_BYTES:
-        raise ResourceError(
-            f"image: its kernels would take {8e-9 * start[-1]:.1f} GB, at most {1e-9 * MOST_BANK_BYTES:.0f} GB; "
-            "lower the extent of image.x or image.z, or choose a focused transmit and an apodized receive aperture"
-        )
-    re, im = np.empty(start[-1], np.float32), np.empty(start[-1], np.float32)
     end = beam.probe.aperture / 2.0
     kernels("bank").build_bank(
         np.ascontiguousarray(column),
@@ -106,6 +109,8 @@ def lateral_kernels(
 
 def shared_columns(beam: Beam, column: Array, depth: Array, *, receive_only: bool) -> tuple[Index, Index]:
     """Columns (low, high), each (N,), whose apertures are not cut at a depth node nor at the next one."""
+    if isinstance(beam, SectorBeam):
+        return beam.shared(column, depth, receive_only=receive_only)
     half = half_aperture(depth, beam.receive.f_number, beam.probe)
     if isinstance(beam.transmit, FocusedScan) and not receive_only:
         half = np.maximum(half, beam.transmit_half_aperture())
@@ -123,7 +128,7 @@ def reach_of(beam: Beam, x: Array, depth: Array, tail: float, *, receive_only: b
     """
     width = max(float(x[-1] - x[0]), beam.probe.aperture / 2.0)
     probes = np.geomspace(depth[0], depth[-1], 9)
-    column = np.linspace(0.0, 1.0, 5) * min(beam.probe.aperture / 2.0, float(np.abs(x[[0, -1]]).max()))
+    column = np.linspace(0.0, 1.0, 5) * min(beam.half_width, float(np.abs(x[[0, -1]]).max()))
     half = np.full(probes.shape, PROBE_TAPS, dtype=np.int64)
     none = np.zeros(probes.shape, dtype=np.int64)
     step = width / half[0]

@@ -13,10 +13,11 @@ from scipy.special import erf
 from usim.elements import window
 from usim.engines.aperture import element_factor, half_aperture, pupil_integral
 from usim.engines.elevation import Elevation
+from usim.engines.geometry import Flat
 from usim.engines.pulse import Pulse
 from usim.medium import Medium
 from usim.probe import Probe
-from usim.scan import Receive
+from usim.scan import Image, Receive
 from usim.transmit import FocusedScan, PlaneScan
 
 Array = NDArray[np.float64]
@@ -52,6 +53,20 @@ class Beam:
     def wavelength_at(self, depth: Array | float) -> Array:
         """Wavelength in metres at the centroid of echoes from `depth` metres (any shape): that of the beams."""
         return self.medium.sound_speed / self.pulse.centroid(depth)
+
+    @property
+    def geometry(self) -> Flat:
+        """From beam space, in which offsets, columns and depths are, to space."""
+        return Flat()
+
+    def axes(self, image: Image) -> tuple[Array, Array]:
+        """Lateral positions (X,) and depths (Z,) of the image's samples in beam space, metres."""
+        return image.x_axis(), image.z_axis()
+
+    @property
+    def half_width(self) -> float:
+        """Lateral position at which the array ends, metres."""
+        return self.probe.aperture / 2.0
 
     @property
     def steering(self) -> float:

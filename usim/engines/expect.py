@@ -57,7 +57,7 @@ class Reference:
 class PowerPlan:
     """Squared kernels and elevation energies of a plan.
 
-    row_z (R2,), cell_x (J,): where echogenicity is sampled, metres.
+    row_z (R2,), cell_x (J,): where echogenicity is sampled, metres of beam space.
     """
 
     plan: Plan
@@ -76,10 +76,10 @@ class PowerPlan:
         return grid.column[0] + dx * np.arange(-grid.pad, len(grid.column) + grid.pad)
 
     @property
-    def cell_area(self) -> float:
-        """Square metres per cell."""
+    def cell_area(self) -> Array | float:
+        """Square metres per cell, of a sector for each row (R2,)."""
         dx, dz = self.plan.grid.step
-        return dx * dz / 2.0
+        return dx * dz / 2.0 * self.plan.geometry.spread(self.row_z)
 
     @cached_property
     def bank(self) -> Bank:
@@ -135,17 +135,18 @@ class PowerPlan:
         return self.blur(power, power)[0]
 
     def at(self, x: Array, z: Array) -> tuple[Array, Array]:
-        """Mean intensity of 0 dB tissue, and peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,).
+        """Mean intensity of 0 dB tissue, and peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,) in space.
 
         Tissue is read at the nearest pixel: places outside the image get the image's border.
         """
         grid, beam = self.plan.grid, self.plan.beam
+        x, z = self.plan.geometry.to_beam(x, z)
         row = np.clip(np.rint((z - grid.z[0]) / (grid.z[1] - grid.z[0])).astype(int), 0, len(grid.z) - 1)
         pixel = np.clip(np.rint((x - grid.x[0]) / (grid.x[1] - grid.x[0])).astype(int), 0, len(grid.x) - 1)
         return self.tissue[row, pixel], self.peak(x, np.maximum(z, beam.wavelength))
 
     def peak(self, x: Array, z: Array) -> Array:
-        """Peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,)."""
+        """Peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,) of beam space."""
         grid, beam = self.plan.grid, self.plan.beam
         # the near field of a focused beam may dip on its axis: the peak is looked for over the beam's width
         offset = grid.step[0] * np.arange(-8, 9) / 2.0
@@ -240,12 +241,13 @@ def expect(power: PowerPlan, echogenicity: NDArray[np.float32], density: float, 
 def expect_cloud(power: PowerPlan, scatterers: Scatterers) -> Expectation:
     """Diffuse mean intensity of a given cloud over random phases of its scatterers; the fourth cumulant is negative."""
     beam, plan = power.plan.beam, power.plan
-    strength = scatterers.amplitude**2 * np.abs(plan.elevation(scatterers.y, np.maximum(scatterers.z, 1e-6))) ** 2
+    x, z = plan.geometry.to_beam(scatterers.x, scatterers.z)
+    strength = scatterers.amplitude**2 * np.abs(plan.elevation(scatterers.y, np.maximum(z, 1e-6))) ** 2
     far = power.far(scatterers.x, scatterers.z, strength)
-    u = (scatterers.z - power.row_z[0]) / (plan.grid.step[1] / 2.0)
-    v = (scatterers.x - power.cell_x[0]) / plan.grid.step[0]
+    u = (z - power.row_z[0]) / (plan.grid.step[1] / 2.0)
+    v = (x - power.cell_x[0]) / plan.grid.step[0]
     rows, cells = len(power.row_z), len(power.cell_x)
-    inside = (u >= 0) & (u < rows - 1) & (v >= 0) & (v < cells - 1) & (scatterers.z >= beam.wavelength)
+    inside = (u >= 0) & (u < rows - 1) & (v >= 0) & (v < cells - 1) & (z >= beam.wavelength)
     u, v, strength = u[inside], v[inside], strength[inside]
     row, cell = u.astype(np.int64), v.astype(np.int64)
     grids = []

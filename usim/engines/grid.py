@@ -12,7 +12,8 @@ from usim.elements import window
 from usim.engines.aperture import element_factor, half_aperture
 from usim.engines.beam import Beam
 from usim.engines.resample import cell_filter, coarsest_step, interpolation_error, interpolator
-from usim.scan import Image
+from usim.engines.sector import SectorBeam
+from usim.scan import Image, Sector
 from usim.transmit import FocusedScan
 
 Array = NDArray[np.float64]
@@ -53,11 +54,14 @@ def axial_band(beam: Beam, top: float) -> tuple[Array, Array]:
     return wavenumber[-1] + step * (np.arange(power.size) + 1 - power.size), power
 
 
-def lateral_band(beam: Beam) -> tuple[Array, Array]:
+def lateral_band(beam: Beam, z: Array) -> tuple[Array, Array]:
     """Lateral wavenumbers in 1/m and the power of the two-way pupil there, symmetric about 0.
 
-    That of a focused transmit is taken at the end of its near field, where the waves from its edges are still steeper.
+    That of a focused transmit is taken at the end of its near field, where the waves from its edges are still steeper;
+    that of a sector at all ranges z (Z,), because its lines spread.
     """
+    if isinstance(beam, SectorBeam):
+        return beam.lateral_band(z)
     slope = np.linspace(-1.0, 1.0, 2 * SLOPES + 1)
     receive = window(beam.receive.apodization, slope * 2.0 * beam.receive.f_number)
     if isinstance(beam.transmit, FocusedScan):
@@ -90,9 +94,9 @@ class Zone:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Cells of the internal grid and how pixels lie on it.
+    """Cells of the internal grid and how pixels lie on it, in beam space (geometry.py).
 
-    x (X,), z (Z,): pixel centres in metres.  row (R,): internal rows.  column (C,): internal image columns, C odd.
+    x (X,), z (Z,): pixel centres in metres, of a sector the samples along its lines.  row (R,): internal rows.  column (C,): internal image columns, C odd.
     fine_x, fine_z: centres of the fine cells: columns and `pad + HALF_FILTER` more on either side; rows twice as dense.
     zones: how rows are worked on.  carrier: rad/m, the centre of the axial band, at which cells are demodulated.
     filters: (axial, {stride: lateral}) from fine cells filled with splines; noise_filters: filled with white noise.
@@ -130,6 +134,8 @@ class Grid:
 
 
 def _zones(beam: Beam, row: Array) -> tuple[Zone, ...]:
+    if isinstance(beam, SectorBeam):
+        return (Zone(slice(0, len(row)), 2),)  # its band holds the near field
     # a plane wave confines nothing and a boxcar's sidelobes fall slowly: there edge waves matter at every depth
     confined = isinstance(beam.transmit, FocusedScan) and beam.receive.apodization != "boxcar"
     split = int(np.searchsorted(row, NEAR_FIELD * beam.transmit.depth)) if confined else len(row)
@@ -148,19 +154,21 @@ def _column_step(beam: Beam, lateral: tuple[Array, Array], top: float) -> float:
         if 10.0 * math.log10(error) <= RESAMPLING_DB:
             break
         coarse *= 0.96
+    if isinstance(beam, SectorBeam):
+        return coarse / 2.0
     steepest = 0.5 / beam.receive.f_number
     if isinstance(beam.transmit, FocusedScan):
         steepest += min(beam.transmit_half_aperture() / top, open_slope(beam, EDGE))
     return min(coarse / 2.0, OPEN_BAND * beam.wavelength / steepest)
 
 
-def make_grid(beam: Beam, image: Image, reach: float) -> Grid:
+def make_grid(beam: Beam, image: Image | Sector, reach: float) -> Grid:
     """The internal grid for an image whose lateral kernels reach `reach` metres to either side."""
-    x, z = image.x_axis(), image.z_axis()
+    x, z = beam.axes(image)
     wavenumber, axial_power = axial_band(beam, z[0])
     carrier = math.pi * float((wavenumber[-1] + wavenumber[0]) / 2.0)
     axial = (wavenumber - carrier / math.pi, axial_power)
-    lateral = lateral_band(beam)
+    lateral = lateral_band(beam, z)
     dz = coarsest_step(*axial, HALF_FILTER, RESAMPLING_DB)
     dx = _column_step(beam, lateral, z[0])
     half_pulse = beam.pulse.half_length(PULSE_TAIL) / beam.axial_stretch
@@ -216,6 +224,8 @@ def kernel_rate(beam: Beam, row: Array) -> Array:
     factor lets through; beyond the focus that of the marginal ray, k / 8 F^2, of which the receive beam sees little;
     and that of the two-way wavefront, k xi^2 / z^2, at the beam's width.
     """
+    if isinstance(beam, SectorBeam):
+        return beam.kernel_rate(row)
     depth = np.maximum(row, beam.wavelength)
     edge = half_aperture(depth, beam.receive.f_number, beam.probe)
     rate = 0.3 / depth + np.where(edge >= beam.probe.aperture / 2.0, 1.0 / depth, 0.0)

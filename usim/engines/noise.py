@@ -12,6 +12,7 @@ from usim.engines.bank import NOISE_BLEND_TOLERANCE, NOISE_TAIL, Bank, make_bank
 from usim.engines.beam import Beam
 from usim.engines.compiled import kernels
 from usim.engines.psf import Plan, pulse_table, through_kernels, to_pixels, white_noise
+from usim.engines.sector import SectorBeam
 
 HEARD = 0.5  # of the power behind an open aperture: between open and closed columns noise ends, it is not amplified
 
@@ -74,7 +75,9 @@ class NoisePlan:
         variance = np.empty((len(grid.z), len(columns)), np.float32)
         kernels().axial_power(lateral[0], first, (np.abs(table) ** 2).astype(np.float32), variance)
         pixels = np.array([np.interp(grid.x, columns, line) for line in variance])
-        return np.sqrt(np.where(pixels > HEARD * pixels.max(), pixels, np.inf)).astype(np.float32)
+        # every beam of a sector leaves the array
+        least = 0.0 if isinstance(self.plan.beam, SectorBeam) else HEARD * pixels.max()
+        return np.sqrt(np.where(pixels > least, pixels, np.inf)).astype(np.float32)
 
     @property
     def heard(self) -> NDArray[np.bool_]:

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from usim.engines.bank import KERNEL_TAIL, Bank, make_bank, reach_of
 from usim.engines.beam import Beam
 from usim.engines.compiled import kernels
+from usim.engines.geometry import Flat
 from usim.engines.grid import Filters, Grid, make_grid
+from usim.engines.sector import beam_of
 from usim.medium import Medium
 from usim.probe import Probe
-from usim.scan import Image, Receive
+from usim.scan import Image, Receive, Sector
 from usim.scatterers import Scatterers
 from usim.transmit import FocusedScan, PlaneScan
 
@@ -40,6 +42,11 @@ class Plan:
     beam: Beam
     grid: Grid
     reach: Array
+
+    @property
+    def geometry(self) -> Flat:
+        """From beam space, in which the plan's grid is, to space."""
+        return self.beam.geometry
 
     @cached_property
     def banks(self) -> tuple[Bank, ...]:
@@ -67,14 +74,14 @@ class Plan:
 
     @property
     def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """((x0, x1), (z0, z1)) in metres: what lies outside does not reach the image."""
+        """((x0, x1), (z0, z1)) in metres of beam space: what lies outside does not reach the image."""
         grid = self.grid
         margin = grid.pad * grid.step[0]
         x, z = grid.column, grid.row
         return (x[0] - margin, x[-1] + margin), (max(z[0], self.beam.wavelength), z[-1])
 
     def lateral_extent(self, depth: Array) -> tuple[Array, Array]:
-        """(x0, x1), each (D,) in metres: what lies outside at that depth does not reach the image."""
+        """(x0, x1), each (D,) in metres of beam space: what lies outside at that depth does not reach the image."""
         reach = np.interp(depth, self.grid.row, self.reach) + self.grid.step[0]
         return self.grid.column[0] - reach, self.grid.column[-1] + reach
 
@@ -103,12 +110,14 @@ def pulse_table(
     return first, np.stack(columns, axis=1).astype(np.complex64)
 
 
-def plan(probe: Probe, transmit: FocusedScan | PlaneScan, receive: Receive, medium: Medium, image: Image) -> Plan:
+def plan(
+    probe: Probe, transmit: FocusedScan | PlaneScan, receive: Receive, medium: Medium, image: Image | Sector
+) -> Plan:
     """Choose the internal grid and the reach of the kernels for one setting."""
-    beam = Beam(probe, transmit, receive, medium)
-    z = image.z_axis()
+    beam = beam_of(probe, transmit, receive, medium, image)
+    x, z = beam.axes(image)
     span = np.geomspace(max(z[0] / 2.0, beam.wavelength), z[-1] + 2e-3, 48)
-    reach = reach_of(beam, image.x_axis()[[0, -1]], span, KERNEL_TAIL)
+    reach = reach_of(beam, x[[0, -1]], span, KERNEL_TAIL)
     grid = make_grid(beam, image, float(reach.max()))
     return Plan(beam, grid, np.interp(grid.row, span, reach))
 
@@ -164,9 +173,8 @@ def run(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) -> NDArra
     """
     grid, numba = plan.grid, kernels()
     (x0, x1), (z0, z1) = plan.extent
-    x, y, z, amplitude = (
-        np.ascontiguousarray(a) for a in (scatterers.x, scatterers.y, scatterers.z, scatterers.amplitude)
-    )
+    x, z = plan.geometry.to_beam(scatterers.x, scatterers.z)
+    x, y, z, amplitude = (np.ascontiguousarray(a) for a in (x, scatterers.y, z, scatterers.amplitude))
     u, v = np.empty(len(z), np.float32), np.empty(len(z), np.float32)
     row = np.empty(len(z), np.int32)
     origin, step = (grid.fine_x[0], grid.fine_z[0]), (grid.step[0], grid.step[1] / 2.0)
@@ -214,7 +222,8 @@ def field_amplitude(plan: Plan, echogenicity: NDArray[np.float32], strength: Arr
     """
     grid = plan.grid
     dx, dz = grid.step
-    amplitude = np.sqrt(echogenicity * (strength * (0.5 * dx * dz)).astype(np.float32)[:, None])
+    area = 0.5 * dx * dz * plan.geometry.spread(grid.fine_z)
+    amplitude = np.sqrt(echogenicity * (strength * area).astype(np.float32)[:, None])
     if isinstance(plan.beam.transmit, PlaneScan):
         depth = np.maximum(grid.fine_z, plan.beam.wavelength)[:, None]
         amplitude *= plan.beam.shadow(grid.fine_x[None, :], depth).astype(np.float32)
@@ -232,7 +241,8 @@ def definition(plan: Plan, scatterers: Scatterers, *, elevation: bool = True) ->
     """IQ (Z, X) by the defining sum, one scatterer after the other, in double precision and without any grid."""
     beam, (x, z) = plan.beam, (plan.grid.x, plan.grid.z)
     iq = np.zeros((len(z), len(x)), np.complex128)
-    for (x_s, y_s, z_s), amplitude in zip(scatterers.position, scatterers.amplitude, strict=True):
+    places = (*plan.geometry.to_beam(scatterers.x, scatterers.z), scatterers.y, scatterers.amplitude)
+    for x_s, z_s, y_s, amplitude in zip(*places, strict=True):
         strength = amplitude * np.exp(-2j * beam.wavenumber * z_s)
         if elevation:
             strength = strength * beam.elevation.definition(np.array([y_s]), z_s)[0]
