@@ -22,6 +22,14 @@ class Axes:
 
 
 @dataclass(frozen=True, eq=False)
+class PolarAxes:
+    """Samples of a sector's lines: range (R,) metres from the array's face along a line, angle (A,) radians."""
+
+    range: NDArray[np.float64]
+    angle: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class Truth:
     """The ground truth on the image's own grid; arrays are (Z, X) unless they say otherwise.
 
@@ -34,6 +42,7 @@ class Truth:
     looks: float32, equivalent number of looks of a compounded image; None for others.
     displacement: (Z, X, 2) float32 metres, (dx, dz): how far what is at a pixel has come since time 0, so that the
     image looks like the first one at (x - dx, z - dz); None without a sequence.
+    mask: uint8, 1 where a pixel lies in the sector that was scanned, of a sector; None for others.
     """
 
     bmode: ArrayF
@@ -44,6 +53,21 @@ class Truth:
     label_names: tuple[str, ...]
     looks: ArrayF | None = None
     displacement: ArrayF | None = None
+    mask: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Polar:
+    """A sector as it was scanned, before its conversion to pixels: line by line, every array (R, A).
+
+    bmode, envelope, iq, truth: as in Frame; iq is that of the lines, demodulated along each.
+    """
+
+    bmode: ArrayF
+    envelope: ArrayF
+    iq: NDArray[np.complex64] | None
+    truth: Truth
+    axes: PolarAxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +76,12 @@ class Frame:
 
     bmode: (Z, X) float32 dB, 20 log10(envelope) clipped to [-150, 0].
     envelope: (Z, X) float32, 1 at 0 dB.
-    iq: (Z, X) complex64 after TGC, same scale; None when it was not stored in the file, or is compounded.
+    iq: (Z, X) complex64 after TGC, same scale; None when it was not stored in the file, or is compounded; and
+    of a sector, whose lines have it (polar.iq): a field that turns with range can't be read between lines.
     truth, axes: see there.
     params: plain JSON data: what was drawn, seed, index, look, dB reference, noise level, points.
     scatterers: the cloud that made the image; None for the `field` model or when not stored.
+    polar: the lines of which a sector is made; None for linear scans. Outside the sector dB is -150.
     """
 
     bmode: ArrayF
@@ -65,3 +91,4 @@ class Frame:
     axes: Axes
     params: dict[str, Any] = field(default_factory=dict)
     scatterers: Scatterers | None = None
+    polar: Polar | None = None

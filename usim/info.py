@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def _origin(folder: Path, frames: Frames) -> list[tuple[str, str]]:
     with open_shard(frames.parts[0].path) as file:
         try:
             description, seed = str(file.attrs["description"]), int(file.attrs["seed"])
-            extras = [name for name in ("iq", "scatterers") if name in file]
+            extras = [name for name in ("iq", "polar", "scatterers") if name in file]
             stored = ["bmode", "envelope", *extras, *(f"truth/{name}" for name in file["truth"])]
         except (KeyError, ValueError, OSError) as error:
             raise DataError(f"{frames.parts[0].path}: damaged attributes ({error})") from error
@@ -83,10 +84,16 @@ def _index(places: Mapping[str, NDArray[np.int64]], frame: Frame) -> str:
 
 def _shape(frame: Frame) -> list[tuple[str, str]]:
     rows, columns = frame.bmode.shape
-    return [
+    lines = [
         ("shape", f"{rows} x {columns} (z, x)"),
         ("axes", f"z {_range_mm(frame.axes.z)}, x {_range_mm(frame.axes.x)}"),
     ]
+    if frame.polar is not None:
+        samples, count = frame.polar.bmode.shape
+        first, last = np.degrees(frame.polar.axes.angle[[0, -1]])
+        text = f"{count} lines, {first:.1f} to {last:.1f} deg, {samples} samples, {_range_mm(frame.polar.axes.range)}"
+        lines.append(("sector", text))
+    return lines
 
 
 def _range_mm(axis: NDArray[np.float64]) -> str:
@@ -100,11 +107,16 @@ def _scene(sample: list[Frame]) -> list[tuple[str, str]]:
     return [("probe", ", ".join(probes)), ("labels", ", ".join(names))]
 
 
+def _seen(frame: Frame) -> Any:
+    """Which pixels were scanned."""
+    return slice(None) if frame.truth.mask is None else frame.truth.mask > 0
+
+
 def _levels(sample: list[Frame]) -> list[tuple[str, str]]:
     lines = []
     for name, images in (
-        ("bmode", [frame.bmode for frame in sample]),
-        ("truth/bmode", [frame.truth.bmode for frame in sample]),
+        ("bmode", [frame.bmode[_seen(frame)] for frame in sample]),
+        ("truth/bmode", [frame.truth.bmode[_seen(frame)] for frame in sample]),
     ):
         values = np.concatenate([image.ravel() for image in images])
         low, quarter, middle, three, high = np.percentile(values, [1, 25, 50, 75, 99])

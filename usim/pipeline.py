@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from usim.compounding import Compounded
 from usim.engines.correlation import rho_between, rho_elevation
 from usim.errors import ConfigError
-from usim.frame import Axes, Frame, Truth
+from usim.frame import Axes, Frame, Polar, PolarAxes, Truth
 from usim.phantom.cloud import load_cloud
 from usim.phantom.draw import NOISE, SCATTERERS, addressed, draw
 from usim.phantom.load import Phantom, load_phantom
 from usim.phantom.schema import Scene
 from usim.phantom.views import MOST_MEMBERS, View, aimed, members, shape_of, view_of
 from usim.process import envelope, log_compress
+from usim.scan import Sector
+from usim.scan_convert import Conversion, conversion_of, picture_of, truth_of
 from usim.scatterers import Scatterers
 from usim.stage import Image, Setting, Stage
 
@@ -59,6 +61,7 @@ class Renderer:
         several = max(shape.angle, MOST_MEMBERS if phantom.document.get("compound") else 1)
         self._settings = Recent[Setting](several)
         self._stages = Recent[Stage | Compounded](MOST_STAGES if shape.look > 1 or shape.angle > 1 else 1)
+        self._pictures = Recent[Truth](MOST_STAGES if shape.look > 1 or shape.angle > 1 else 1)
         self._scenes = Recent[Scene](1)
         self._rhos = Recent[dict[str, Any]](1)
 
@@ -90,7 +93,8 @@ class Renderer:
 
     def image(self, index: int, look: int = 0) -> NDArray[np.float32]:
         """B-mode (Z, X) of scene `index` in dB, without its truth, which costs as much again."""
-        return log_compress(self._detect(index, View(look))[0])
+        amplitude, converted = self._detect(index, View(look))[0], _conversion(self._scene(index))
+        return log_compress(amplitude) if converted is None else picture_of(amplitude, converted)[0]
 
     def frame(self, number: int) -> Frame:
         """Frame `number` of the phantom's dataset, which holds all views of one scene after the other."""
@@ -105,7 +109,7 @@ class Renderer:
         first = stage.members[0] if isinstance(stage, Compounded) else stage
         grid, scene = first.setting.plan.grid, self._scene(index)
         place = {"seed": self.seed, "index": index, **view._asdict()}
-        return Frame(
+        frame = Frame(
             bmode=log_compress(amplitude),
             envelope=amplitude,
             iq=iq,
@@ -114,6 +118,14 @@ class Renderer:
             params=_params(scene, first, place | self._rhos.get(scene, lambda: _correlation(scene, first))),
             scatterers=cloud,
         )
+        converted = _conversion(scene)
+        if converted is None:
+            return frame
+        x, z = converted.x[None, :], converted.z[:, None]
+        truth = self._pictures.get(
+            (scene, view._replace(look=0)), lambda: truth_of(stage.truth, converted, **first.scene_truth(x, z))
+        )
+        return _pictured(frame, scene, _copy(truth), converted)
 
     def _detect(self, index: int, view: View) -> tuple[NDArray[np.float32], Image | None, Scatterers | None]:
         """Envelope (Z, X), 1 at 0 dB, IQ unless compounded, and the cloud that was drawn."""
@@ -164,6 +176,26 @@ def _copy(truth: Truth) -> Truth:
     """Arrays of the frame's own: frames of one scene share a stage, and users normalise in place."""
     arrays = {f.name: getattr(truth, f.name) for f in fields(Truth)}
     return replace(truth, **{name: value.copy() for name, value in arrays.items() if isinstance(value, np.ndarray)})
+
+
+def _conversion(scene: Scene) -> Conversion | None:
+    """How the lines of a sector become a picture; None for linear scans."""
+    return conversion_of(scene.image, scene.probe.radius or 0.0) if isinstance(scene.image, Sector) else None
+
+
+def _pictured(lines: Frame, scene: Scene, truth: Truth, converted: Conversion) -> Frame:
+    """A sector's frame from that of its lines, which it keeps."""
+    axes = PolarAxes(scene.image.range_axis(), scene.image.angle_axis())
+    bmode, amplitude = picture_of(lines.envelope, converted)
+    return replace(
+        lines,
+        bmode=bmode,
+        envelope=amplitude,
+        iq=None,
+        truth=truth,
+        axes=Axes(converted.x.copy(), converted.z.copy()),
+        polar=Polar(lines.bmode, lines.envelope, lines.iq, lines.truth, axes),
+    )
 
 
 def _setting_key(scene: Scene) -> tuple[Any, ...]:

@@ -20,9 +20,7 @@ Lateral = Annotated[float, Quantity("length", least=-0.2, most=0.2)]
 Depth = Annotated[float, Quantity("length", above=0, most=0.5)]
 Pixels = Annotated[int, Count(2, 8192)]
 
-Tgc = Annotated[
-    float | Literal["auto", "none"], Quantity("level slope", least=0.0, most=60.0, words=("auto", "none"))
-]
+Tgc = Annotated[float | Literal["auto", "none"], Quantity("level slope", least=0.0, most=60.0, words=("auto", "none"))]
 """dB/cm of gain with depth; "auto" undoes the mean loss of tissue, "none" leaves the echoes as they come."""
 
 

@@ -19,6 +19,7 @@ from usim.io.provenance import Manifest
 from usim.io.shard import ShardHeader, encode_shard
 from usim.phantom.draw import draw
 from usim.pipeline import Renderer
+from usim.scan import Sector
 
 if TYPE_CHECKING:
     from usim.phantom.load import Phantom
@@ -39,7 +40,7 @@ STARTUP_S = 2.5
 class Plan:
     """How a run is cut: frames, seed, shards as ranges of frames, workers, extras, pixels (x, z) of a frame.
 
-    keys: those of the phantom that add datasets.
+    keys: those of the phantom that add datasets.  lines: lines and samples along each, of a sector.
     """
 
     frames: int
@@ -49,6 +50,7 @@ class Plan:
     store: tuple[str, ...]
     pixels: tuple[int, int]
     keys: tuple[str, ...] = ()
+    lines: tuple[int, int] | None = None
 
     @property
     def shards(self) -> list[range]:
@@ -58,13 +60,18 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Bytes on disk, scatterers not counted."""
-        return self.frames * bytes_per_frame(self.pixels, self.store + self.keys)
+        return self.frames * self._frame_bytes
+
+    @property
+    def _frame_bytes(self) -> int:
+        return bytes_per_frame(self.pixels, self.store + self.keys, self.lines)
 
     @property
     def memory(self) -> int:
         """Bytes of memory of all workers: imports, one frame at work, and the shard twice (HDF5's image and ours)."""
-        shard = min(self.shard_size, self.frames) * bytes_per_frame(self.pixels, self.store + self.keys)
-        return self.workers * (WORKER_BYTES + WORKING_BYTES_PER_PIXEL * self.pixels[0] * self.pixels[1] + 2 * shard)
+        shard = min(self.shard_size, self.frames) * self._frame_bytes
+        values = sum(width * height for width, height in (self.pixels, self.lines or (0, 0)))
+        return self.workers * (WORKER_BYTES + WORKING_BYTES_PER_PIXEL * values + 2 * shard)
 
     def shard_path(self, folder: Path, rows: range) -> Path:
         """Return the file of the shard that holds the frames `rows`."""
@@ -119,15 +126,17 @@ def plan_run(
     seed = phantom.seed if seed is None else seed
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed: {seed} is not an integer from 0 to 2^63 - 1")
-    pixels = draw(phantom, seed, 0).image.pixels
+    image = draw(phantom, seed, 0).image
+    pixels, lines = image.pixels, (image.lines, image.samples) if isinstance(image, Sector) else None
     keys = tuple(key for key in KEYS if phantom.document.get(key) is not None)
     extras = tuple(word for word in STORABLE if word in store)
     if shard_size is None:
-        shard_size = max(1, min(SHARD_BYTES // bytes_per_frame(pixels, extras + keys), -(-frames // FEWEST_SHARDS)))
+        fitting = SHARD_BYTES // bytes_per_frame(pixels, extras + keys, lines)
+        shard_size = max(1, min(fitting, -(-frames // FEWEST_SHARDS)))
     shard_size = min(_positive("shard-size", shard_size), frames)
     shards = -(-frames // shard_size)
     workers = min(os.cpu_count() or 1, shards) if workers is None else min(_positive("workers", workers), shards)
-    return Plan(frames, seed, shard_size, workers, extras, (pixels[0], pixels[1]), keys)
+    return Plan(frames, seed, shard_size, workers, extras, pixels, keys, lines)
 
 
 def _positive(name: str, value: int) -> int:

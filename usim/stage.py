@@ -69,7 +69,7 @@ class Setting:
     def of(cls, scene: Scene) -> Setting:
         """The setting of a scene; raises ConfigError where no echo comes back from the reference depth."""
         focused = isinstance(scene.transmit, FocusedScan)
-        focus = scene.transmit.depth if focused else sum(scene.image.z) / 2.0
+        focus = scene.transmit.depth if focused else sum(scene.box[1]) / 2.0
         loss = scene.medium.alpha(scene.probe.center_frequency) * 2.0 * focus * 1e2
         if loss > MOST_LOSS_DB:
             raise ConfigError(
@@ -145,7 +145,7 @@ class Stage:
     def field_cells(self) -> NDArray[np.float32]:
         """Echogenicity on the fine cells (R, J)."""
         grid = self.setting.plan.grid
-        return cell_echogenicity(self.world, grid.fine_x, grid.fine_z)
+        return cell_echogenicity(self.world, grid.fine_x, grid.fine_z, self.setting.plan.geometry)
 
     @cached_property
     def field_amplitude(self) -> NDArray[np.float32]:
@@ -195,15 +195,16 @@ class Stage:
         else:
             strength, slab = self.setting.power.elevation_energies(depth)[0], None
             density = self.density * _thickness(self._served[0], depth)
-        expected = np.trapezoid(expected_per_depth(lateral, density, slab), depth)
+        geometry = self.setting.plan.geometry
+        expected = np.trapezoid(expected_per_depth(lateral, density * geometry.spread(depth), slab), depth)
         if expected > MOST_SCATTERERS:
             raise ResourceError(
                 f"scatterers: per_cell {self.scene.scatterers.per_cell:g} asks for {expected:.3g} scatterers, "
                 f"at most {MOST_SCATTERERS:g} are allowed; lower per_cell or choose model: field"
             )
         if self.scene.sequence and self.scene.sequence.motions:
-            return draw_moving(self.world, depth, lateral, density, strength, slab, generator)
-        return draw_cloud(self.scene, depth, lateral, density, strength, slab, generator)
+            return draw_moving(self.world, depth, lateral, density, strength, slab, generator, geometry)
+        return draw_cloud(self.scene, depth, lateral, density, strength, slab, generator, geometry)
 
     @cached_property
     def gain(self) -> Array:
@@ -258,23 +259,30 @@ class Stage:
             fourth=expected.fourth * gain**2,
         )
 
+    def scene_truth(self, x: Array, z: Array) -> dict[str, NDArray]:
+        """Those truths that are the scene's alone, at places (x, z), metres, broadcast."""
+        moved = {"displacement": self.world.displacement(x, z).astype(np.float32)} if self.scene.sequence else {}
+        return {
+            "echogenicity_db": self.world.echogenicity_db(x, z).astype(np.float32),
+            "labels": self.world.label(x, z),
+            **moved,
+        }
+
     @cached_property
     def truth(self) -> Truth:
-        """The four truths."""
+        """The four truths, of a sector those of its lines."""
         expected, grid, law = self.expectation, self.setting.plan.grid, self.law
         diffuse = law.mean + law.noise
         few = (np.abs(law.fourth) > (2.0 / FEW_SCATTERERS) * diffuse**2) & (diffuse > 10.0 ** (FLOOR_DB / 10.0))
         ratio = expected.mean / np.where(expected.tissue > 0.0, expected.tissue, np.inf)
         resolved = 10.0 * np.log10(np.maximum(ratio, 10.0 ** (FLOOR_DB / 10.0)))
-        x, z = grid.x[None, :], grid.z[:, None]
+        x, z = self.setting.plan.geometry.to_space(grid.x[None, :], grid.z[:, None])
         return Truth(
             bmode=mean_bmode(diffuse, np.abs(law.coherent) ** 2, law.fourth).astype(np.float32),
             resolved_db=resolved.astype(np.float32),
-            echogenicity_db=self.world.echogenicity_db(x, z).astype(np.float32),
-            labels=self.world.label(x, z),
             few_scatterers=few.astype(np.uint8),
             label_names=label_names(self.scene),
-            displacement=self.world.displacement(x, z).astype(np.float32) if self.scene.sequence else None,
+            **self.scene_truth(x, z),
         )
 
     def iq(self, clouds: np.random.Generator, noises: np.random.Generator) -> tuple[Image, Scatterers | None]:

@@ -14,7 +14,10 @@ PROBES = {  # elements, pitch, element width, radius, centre frequency, fraction
 
 
 class FanSum:
-    """Two-way IQ along lines of a fan.  transmit: (range of the focus, f-number), a boxcar.  receive: (f-number, hann)."""
+    """Two-way IQ along lines of a fan.
+
+    transmit: (range of the focus, f-number), a boxcar.  receive: (f-number, window).
+    """
 
     def __init__(self, probe, transmit, receive, narrow=False):
         count, self.pitch, self.width, radius, self.centre, bandwidth = PROBES[probe]
@@ -55,7 +58,8 @@ class FanSum:
         else:
             distance, ahead, slant = self._towards(self.point(angle, depth))
             offset, height = slant * distance, ahead * distance
-        half = np.clip(height / (2.0 * self.receive[0]), self.pitch, np.inf if self.radius else len(self.along) * self.pitch / 2.0)
+        most = np.inf if self.radius else len(self.along) * self.pitch / 2.0
+        half = np.clip(height / (2.0 * self.receive[0]), self.pitch, most)
         return apodization(self.receive[1], offset / half)
 
     def line(self, scatterer, angle, depths):

@@ -38,7 +38,7 @@ def ray(u, radius, sine, cosine, depth):
 
 @njit(cache=True, inline="always")
 def seen(u, away, slant, ahead, radius, depth, two_f, limits):
-    """Where an element lies in the receive aperture of a point: 0 in the middle, 1 at the edge (beamforming.Aperture)."""
+    """Where an element lies in the receive aperture of a point, as beamforming.Aperture has it: 1 at the edge."""
     offset, height = (abs(u), depth) if radius == 0.0 else (abs(slant) * away, ahead * away)
     return offset / min(max(height / two_f, limits[0]), limits[1])
 

@@ -33,9 +33,7 @@ def element_factor(slope: NDArray[np.float64], element_width: float, wavelength:
     return np.sinc(element_width / wavelength * slope * cosine) * cosine
 
 
-def flat_factor(
-    sine: NDArray[np.float64], cosine: NDArray[np.float64], wavelengths: float
-) -> NDArray[np.float64]:
+def flat_factor(sine: NDArray[np.float64], cosine: NDArray[np.float64], wavelengths: float) -> NDArray[np.float64]:
     """`element_factor` of an element so many wavelengths wide, towards any direction: 0 behind its plane."""
     return np.sinc(wavelengths * sine) * np.maximum(cosine, 0.0)
 

@@ -36,6 +36,9 @@ class Flat:
         return 1.0
 
 
+FLAT = Flat()
+
+
 @dataclass(frozen=True)
 class Fan(Flat):
     """A sector scan; radius: R, 0 for a phased array, length: L, metres."""

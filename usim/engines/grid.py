@@ -96,7 +96,8 @@ class Zone:
 class Grid:
     """Cells of the internal grid and how pixels lie on it, in beam space (geometry.py).
 
-    x (X,), z (Z,): pixel centres in metres, of a sector the samples along its lines.  row (R,): internal rows.  column (C,): internal image columns, C odd.
+    x (X,), z (Z,): pixel centres in metres, of a sector the samples along its lines.  row (R,): internal rows.
+    column (C,): internal image columns, C odd.
     fine_x, fine_z: centres of the fine cells: columns and `pad + HALF_FILTER` more on either side; rows twice as dense.
     zones: how rows are worked on.  carrier: rad/m, the centre of the axial band, at which cells are demodulated.
     filters: (axial, {stride: lateral}) from fine cells filled with splines; noise_filters: filled with white noise.

@@ -4,7 +4,7 @@ The pupil integral of aperture.py with exact paths in place of Fresnel's. A beam
 element at u, metres along the array from the beam's origin, is d(u) from the point at range r on the beam, and
 g(u) = dd/dxi says how d changes when the point moves by xi across the beam:
 
-    exp(-i k xi^2/2 (1/r - 1/(R + r)))  integral A(u) D(u) d^(-1/2) exp(-i k (d(u) - r - d_f(u) + r_f)) exp(-i k g xi) du
+    exp(-i k xi^2/2 (1/r - 1/(R + r)))  integral A(u) D(u) d^(-1/2) exp(-i k (d(u) - r - d_f(u) + r_f + g xi)) du
 
 d_f is d at the focus r_f; reception is focused everywhere. The exponential before the integral is the curvature of the
 wavefront across circles around the array's centre of curvature: none for a phased array, R = 0. D is the element factor

@@ -29,7 +29,7 @@ class Dataset:
 
     path: name in the file. dtype: NumPy type; "json" and "text" are UTF-8 strings of fixed length. dims: names of the
     axes. unit: SI unit, dB, or 1. zea: name of the zea map that links here. store: the `--store` word that adds it.
-    key: the key of a phantom that adds it.
+    key: the key of a phantom that adds it; "sector" is an image of that kind.
     """
 
     path: str
@@ -44,10 +44,32 @@ class Dataset:
     @property
     def is_image(self) -> bool:
         """True for data with one image per frame."""
-        return self.dims[:3] == ("frame", "z", "x")
+        return self.dims[:3] in (_IMAGE, _LINES)
+
+    @property
+    def is_polar(self) -> bool:
+        """True for data along a sector's lines."""
+        return self.dims[:3] == _LINES
 
 
 _IMAGE = ("frame", "z", "x")
+_LINES = ("frame", "range", "line")
+
+_POLAR = tuple(
+    Dataset(f"polar/{path}", dtype, (*_LINES, *more), unit, f"of a sector's lines: as /{path}", None, store, "sector")
+    for path, dtype, unit, store, *more in (
+        ("bmode", "f4", "dB", None),
+        ("envelope", "f4", "1", None),
+        ("iq", "f4", "1", "iq", "iq"),
+        ("truth/bmode", "f4", "dB", None),
+        ("truth/resolved_db", "f4", "dB", None),
+        ("truth/echogenicity_db", "f4", "dB", None),
+        ("truth/labels", "u2", "1", None),
+        ("truth/few_scatterers", "u1", "1", None),
+        ("truth/looks", "f4", "1", None),
+        ("truth/displacement", "f4", "m", None, "xz"),
+    )
+)
 
 DATASETS = (
     Dataset("bmode", "f4", _IMAGE, "dB", "B-mode image, 20 log10(envelope), clipped to [-150, 0]", "image"),
@@ -100,10 +122,22 @@ DATASETS = (
         "how far what is at a pixel has come since time 0 of its sequence: image(p) ~ first image(p - displacement)",
         key="sequence",
     ),
+    Dataset(
+        "truth/mask",
+        "u1",
+        _IMAGE,
+        "1",
+        "1 where a pixel lies in the sector that was scanned; elsewhere dB is -150 and the rest 0",
+        "truth_mask",
+        key="sector",
+    ),
     Dataset("truth/label_names", "json", ("frame",), "1", "JSON list of region names by label; 0 is the background"),
     Dataset("axes/z", "f8", ("z",), "m", "depth of the pixel centres; (frame, z) when it differs between frames"),
     Dataset("axes/x", "f8", ("x",), "m", "lateral position of the pixel centres; (frame, x) when it differs"),
     Dataset("coordinates", "f4", ("z", "x", "xyz"), "m", "x, y, z of every pixel; a leading frame axis as in axes"),
+    *_POLAR,
+    Dataset("polar/axes/range", "f8", ("range",), "m", "distance from the array's face along a line", key="sector"),
+    Dataset("polar/axes/angle", "f8", ("line",), "rad", "direction of the lines; positive towards +x", key="sector"),
     Dataset("index/scene", "i8", ("frame",), "1", "index of the drawn scene"),
     Dataset("index/look", "i8", ("frame",), "1", "index of the speckle draw of that scene"),
     Dataset("index/slice", "i8", ("frame",), "1", "index of the elevation slice"),
@@ -150,12 +184,19 @@ def stored_images(words: Collection[str]) -> tuple[Dataset, ...]:
     return tuple(d for d in DATASETS if d.is_image and (d.store or d.key or None) in (None, *words))
 
 
-def bytes_per_frame(pixels: tuple[int, int], words: Collection[str] = ()) -> int:
+def bytes_per_frame(pixels: tuple[int, int], words: Collection[str] = (), lines: tuple[int, int] | None = None) -> int:
     """Return the bytes one frame of `pixels` (x, z) adds to a shard, scatterers not counted; words: see there.
+
+    lines: lines and samples along each, of a sector.
 
     >>> bytes_per_frame((100, 100))
     246384
     """
-    per_pixel = sum(int(d.dtype[1]) * (2 if len(d.dims) > len(_IMAGE) else 1) for d in stored_images(words))
+    per_pixel, per_sample = 0, 0
+    for d in stored_images((*words, "sector") if lines else words):
+        size = int(d.dtype[1]) * (2 if len(d.dims) > len(_IMAGE) else 1)
+        per_sample += size if d.is_polar else 0
+        per_pixel += 0 if d.is_polar or (lines and d.path == "iq") else size
+    samples = lines[0] * lines[1] if lines else 0
     # 16 kB: parameters, label names and the chunk index (measured on the shipped phantoms).
-    return per_pixel * pixels[0] * pixels[1] + 16_384
+    return per_pixel * pixels[0] * pixels[1] + per_sample * samples + 16_384

@@ -8,17 +8,19 @@ process dies; whole bytes can be hashed and renamed into place.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from usim.elements import elements_of
 from usim.errors import ConfigError, DataError
-from usim.frame import Axes, Frame, Truth
+from usim.frame import Axes, Frame, Polar, PolarAxes, Truth
 from usim.io.layout import ATTRIBUTE_BYTES, BY_PATH, FORMAT, KEYS, ZEA_DATA, ZEA_VERSION, Dataset, stored_images
+from usim.probe import Probe
 from usim.scatterers import Scatterers
 
 #: Memory is taken in steps of this size while a file is built; small steps copy the growing file again and again.
@@ -49,6 +51,8 @@ class _Gathered:
 
     x: list[NDArray[np.float64]] = field(default_factory=list)
     z: list[NDArray[np.float64]] = field(default_factory=list)
+    range: list[NDArray[np.float64]] = field(default_factory=list)
+    angle: list[NDArray[np.float64]] = field(default_factory=list)
     label_names: list[tuple[str, ...]] = field(default_factory=list)
     params: list[dict[str, Any]] = field(default_factory=list)
     clouds: list[Scatterers] = field(default_factory=list)
@@ -89,22 +93,35 @@ def read_frame(file: h5py.File, row: int) -> Frame:
 
     Raises whatever h5py raises on a damaged file; `usim.open` turns that into a DataError with the file's name.
     """
-    iq = file["iq"][row].view(np.complex64)[..., 0] if "iq" in file else None
-    names = json.loads(file["truth/label_names"][row])
-    truth = Truth(
-        bmode=file["truth/bmode"][row],
-        resolved_db=file["truth/resolved_db"][row],
-        echogenicity_db=file["truth/echogenicity_db"][row],
-        labels=file["truth/labels"][row],
-        few_scatterers=file["truth/few_scatterers"][row],
-        label_names=tuple(names),
-        looks=file["truth/looks"][row] if "truth/looks" in file else None,
-        displacement=file["truth/displacement"][row] if "truth/displacement" in file else None,
-    )
-    x, z = file["axes/x"], file["axes/z"]
-    axes = Axes(x=x[row] if x.ndim == 2 else x[()], z=z[row] if z.ndim == 2 else z[()])
+    truth = _read_truth(file, row, "")
+    axes = Axes(*_read_axes(file, row, ("axes/x", "axes/z")))
     params = json.loads(file["params"][row])
-    return Frame(file["bmode"][row], file["envelope"][row], iq, truth, axes, params, _read_scatterers(file, row))
+    images = file["bmode"][row], file["envelope"][row], _read_iq(file, row, "")
+    return Frame(*images, truth, axes, params, _read_scatterers(file, row), _read_polar(file, row))
+
+
+def _read_polar(file: h5py.File, row: int) -> Polar | None:
+    if "polar" not in file:
+        return None
+    axes = PolarAxes(*_read_axes(file, row, ("polar/axes/range", "polar/axes/angle")))
+    images = file["polar/bmode"][row], file["polar/envelope"][row], _read_iq(file, row, "polar/")
+    return Polar(*images, _read_truth(file, row, "polar/"), axes)
+
+
+def _read_iq(file: h5py.File, row: int, prefix: str) -> NDArray[np.complex64] | None:
+    return file[f"{prefix}iq"][row].view(np.complex64)[..., 0] if f"{prefix}iq" in file else None
+
+
+def _read_truth(file: h5py.File, row: int, prefix: str) -> Truth:
+    """Every truth that the file has under a prefix; the names of the labels are those of the picture."""
+    names = [f.name for f in fields(Truth) if f"{prefix}truth/{f.name}" in file and f.name != "label_names"]
+    labels = json.loads(file["truth/label_names"][row])
+    return Truth(**{name: file[f"{prefix}truth/{name}"][row] for name in names}, label_names=tuple(labels))
+
+
+def _read_axes(file: h5py.File, row: int, paths: tuple[str, ...]) -> Iterator[NDArray[np.float64]]:
+    for path in paths:
+        yield file[path][row] if file[path].ndim == 2 else file[path][()]
 
 
 def read_config(file: h5py.File) -> str:
@@ -115,12 +132,14 @@ def read_config(file: h5py.File) -> str:
 
 
 def _image_of(frame: Frame, path: str) -> NDArray[Any] | None:
-    if path == "iq":
-        # complex64 is stored as pairs of float32: compound types are read by few programs.
-        return None if frame.iq is None else np.ascontiguousarray(frame.iq).view(np.float32).reshape(*frame.iq.shape, 2)
-    owner, _, name = path.rpartition("/")
-    values: NDArray[Any] = getattr(frame.truth if owner else frame, name)
-    return values
+    owner: Any = frame
+    for name in path.split("/"):
+        owner = None if owner is None else getattr(owner, name)
+    values: NDArray[Any] | None = owner
+    if values is None or values.dtype != np.complex64:
+        return values
+    # complex64 is stored as pairs of float32: compound types are read by few programs.
+    return np.ascontiguousarray(values).view(np.float32).reshape(*values.shape, 2)
 
 
 def _create(file: h5py.File, path: str, data: Any, **options: Any) -> h5py.Dataset:
@@ -145,6 +164,8 @@ def _write_images(file: h5py.File, row: int, frame: Frame, header: ShardHeader) 
         image = _image_of(frame, spec.path)
         if image is None and spec.key and spec.path not in file:
             continue
+        if spec.path == "iq" and frame.polar is not None:
+            continue  # a sector's is that of its lines
         if image is None:
             here = header.first_frame + row
             raise ConfigError(f"store: {spec.path} was asked for, or other frames have it, but frame {here} has none")
@@ -164,6 +185,9 @@ def _write_images(file: h5py.File, row: int, frame: Frame, header: ShardHeader) 
 def _gather(gathered: _Gathered, frame: Frame, header: ShardHeader) -> None:
     gathered.x.append(np.asarray(frame.axes.x, np.float64))
     gathered.z.append(np.asarray(frame.axes.z, np.float64))
+    if frame.polar is not None:
+        gathered.range.append(frame.polar.axes.range)
+        gathered.angle.append(frame.polar.axes.angle)
     gathered.label_names.append(tuple(frame.truth.label_names))
     gathered.params.append(frame.params)
     if "scatterers" in header.store:
@@ -172,15 +196,9 @@ def _gather(gathered: _Gathered, frame: Frame, header: ShardHeader) -> None:
 
 
 def _write_axes(file: h5py.File, gathered: _Gathered) -> None:
-    constant = all(
-        np.array_equal(x, gathered.x[0]) and np.array_equal(z, gathered.z[0])
-        for x, z in zip(gathered.x, gathered.z, strict=True)
-    )
-    for name, values in (("axes/x", gathered.x), ("axes/z", gathered.z)):
-        if constant:
-            _create(file, name, values[0])
-        else:
-            _create(file, name, np.stack(values), chunks=(1, len(values[0])))
+    constant = _write_pair(file, ("axes/x", gathered.x), ("axes/z", gathered.z))
+    if gathered.range:
+        _write_pair(file, ("polar/axes/range", gathered.range), ("polar/axes/angle", gathered.angle))
     kept = slice(1 if constant else None)
     grids = [_coordinates(x, z) for x, z in zip(gathered.x[kept], gathered.z[kept], strict=True)]
     # Coordinates repeat two axes over the grid: they pack to a hundredth, unlike speckle, which is left as it is.
@@ -189,6 +207,17 @@ def _write_axes(file: h5py.File, gathered: _Gathered) -> None:
         _create(file, "coordinates", grids[0], **packed)
     else:
         _create(file, "coordinates", np.stack(grids), chunks=(1, *grids[0].shape), **packed)
+
+
+def _write_pair(file: h5py.File, *axes: tuple[str, list[NDArray[np.float64]]]) -> bool:
+    """Write two axes, once when they are the same for all frames; return whether they are."""
+    constant = all(np.array_equal(value, values[0]) for _, values in axes for value in values)
+    for path, values in axes:
+        if constant:
+            _create(file, path, values[0])
+        else:
+            _create(file, path, np.stack(values), chunks=(1, len(values[0])))
+    return constant
 
 
 def _coordinates(x: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -255,11 +284,11 @@ def _write_probe(file: h5py.File, params: list[dict[str, Any]]) -> None:
     if probes[0] is None or any(probe != probes[0] for probe in probes):
         return
     probe = probes[0]
-    geometry = np.zeros((probe["elements"], 3), np.float32)
-    geometry[:, 0] = (np.arange(probe["elements"]) - (probe["elements"] - 1) / 2) * probe["pitch"]
+    geometry = elements_of(Probe(**probe)).centre.astype(np.float32)
+    kind = "curved" if probe.get("radius") else "phased" if "polar" in file else "linear"
     for name, value in (
         ("name", str(probe.get("name") or "custom")),
-        ("type", "linear"),
+        ("type", kind),
         ("probe_center_frequency", np.float32(probe["center_frequency"])),
         ("probe_bandwidth_percent", np.float32(100 * probe["fractional_bandwidth"])),
         ("probe_geometry", geometry),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from usim.engines.geometry import FLAT, Flat
 from usim.phantom.schema import Scene
 from usim.phantom.truth import echogenicity_at
 from usim.phantom.world import World
@@ -16,10 +17,12 @@ KURTOSIS = {"unit": 1.0, "gaussian": 3.0}
 """E[a^4] / E[a^2]^2 of the amplitude laws: +-1 with equal odds, and normal."""
 
 
-def cell_echogenicity(world: World, x: Array, z: Array) -> NDArray[np.float32]:
-    """Mean echogenicity (a power, 0 dB tissue = 1) over each cell (Z, X) of a regular grid with centres x, z."""
-    labels = world.label(x[None, :], z[:, None])
-    cells = world.echogenicity(x[None, :], z[:, None], labels)
+def cell_echogenicity(world: World, x: Array, z: Array, geometry: Flat = FLAT) -> NDArray[np.float32]:
+    """Mean echogenicity (a power, 0 dB tissue = 1) over each cell (Z, X) of a grid with centres x, z, regular in beam
+    space."""
+    places = geometry.to_space(x[None, :], z[:, None])
+    labels = world.label(*places)
+    cells = world.echogenicity(*places, labels)
     edge = np.zeros(labels.shape, dtype=bool)
     for differs, near, far in (
         (labels[1:] != labels[:-1], np.s_[1:], np.s_[:-1]),
@@ -33,7 +36,7 @@ def cell_echogenicity(world: World, x: Array, z: Array) -> NDArray[np.float32]:
         total = np.zeros(len(row))
         for dz in offset * (z[1] - z[0]):
             for dx in offset * (x[1] - x[0]):
-                total += world.echogenicity(x[column] + dx, z[row] + dz)
+                total += world.echogenicity(*geometry.to_space(x[column] + dx, z[row] + dz))
         cells[row, column] = total / SUBSAMPLES**2
     return cells.astype(np.float32)
 
@@ -46,16 +49,18 @@ def draw_cloud(
     strength: Array,
     half_slab: Array | None,
     generator: np.random.Generator,
+    geometry: Flat = FLAT,
 ) -> Scatterers:
     """A Poisson cloud with the scene's echogenicity; in 0 dB tissue density E[a^2] = strength.
 
-    depth: (D,) metres, ascending from the first to the last scatterer.  lateral: (x0, x1), each (D,) metres.
+    depth: (D,) metres, ascending from the first to the last scatterer.  lateral: (x0, x1), each (D,) metres; both in
+    the beam space of `geometry`.
     density: (D,) scatterers per m^2 in the plane, or per m^3 where half_slab (D,), metres, gives the slab's
     half-thickness.
     strength: (D,).  Nothing lies where the scene is anechoic. Depths come sorted: exponential spacings are sorted
     uniform draws.
     """
-    per_depth = expected_per_depth(lateral, density, half_slab)
+    per_depth = expected_per_depth(lateral, density * geometry.spread(depth), half_slab)
     cumulative = np.concatenate(([0.0], np.cumsum(0.5 * (per_depth[1:] + per_depth[:-1]) * np.diff(depth))))
     count = int(generator.poisson(cumulative[-1]))
     spacing = np.cumsum(generator.standard_exponential(count + 1))
@@ -64,9 +69,11 @@ def draw_cloud(
     x = left + (right - left) * generator.random(count)
     y = np.zeros(count) if half_slab is None else (2.0 * generator.random(count) - 1.0) * np.interp(z, depth, half_slab)
     amplitude = draw_amplitude(scene.scatterers.amplitude, count, generator)
+    relative = np.interp(z, depth, strength / density)
+    x, z = geometry.to_space(x, z)
     power = echogenicity_at(scene, x, z)
     kept = power > 0.0
-    amplitude = amplitude * np.sqrt(power * np.interp(z, depth, strength / density))
+    amplitude = amplitude * np.sqrt(power * relative)
     return Scatterers(np.stack((x, y, z), axis=1)[kept], amplitude[kept])
 
 

@@ -109,7 +109,7 @@ def streams(scene: Scene) -> tuple[Stream, ...]:
 
 def _ends(scene: Scene, stream: Stream) -> tuple[tuple[float, float], tuple[float, float]] | None:
     """Where a region begins and ends along and across the stream: looked for coarsely, then closely."""
-    (left, right), (top, bottom) = scene.image.x, scene.image.z
+    (left, right), (top, bottom) = scene.box
     x = np.linspace(left - MARGIN, right + MARGIN, SAMPLES)
     z = np.linspace(max(top - MARGIN, 0.0), bottom + MARGIN, SAMPLES)
     rows, columns = np.nonzero(stream.inside(scene, x[None, :], z[:, None]))

@@ -27,7 +27,7 @@ def json_schema() -> dict[str, Any]:
     schema = Scene.model_json_schema()
     definitions = schema.pop("$defs")
     for name, definition in definitions.items():
-        _open(definition, {"pixels"} if name == "Image" else set())
+        _open(definition, {"pixels", "lines", "samples"} if name in ("Image", "Sector") else set())
     _open(schema, {str(path[0]) for path in FIXED if len(path) == 1})
     for part in ("regions", "points"):
         for item in _references(schema["properties"][part]):
@@ -119,5 +119,5 @@ def _with_presets(probe: dict[str, Any]) -> dict[str, Any]:
     others = [key for key in probe["required"] if key not in ("pitch", "element_width")]
     pairs = [["pitch", "element_width"], ["pitch", "kerf"], ["element_width", "kerf"]]
     fields["anyOf"] = [{"required": ["preset"]}, *({"required": [*others, *pair]} for pair in pairs)]
-    fields["description"] = "A linear array, centred on the origin, its elements along x."
+    fields["description"] = "A row or an arc of elements along x, the centre of its face on the origin."
     return {"anyOf": [name, fields], "description": fields["description"]}

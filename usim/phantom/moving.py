@@ -13,15 +13,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from usim.engines.geometry import FLAT, Fan, Flat
 from usim.phantom import deform
 from usim.phantom.fill import draw_amplitude, draw_cloud
 from usim.phantom.flow import Stream, streams
+from usim.phantom.schema import Scene
 from usim.phantom.truth import echogenicity_at
 from usim.phantom.world import World
 from usim.scatterers import Scatterers
 
 Array = NDArray[np.float64]
 LEVELS: Final = 512
+EDGE_POINTS: Final = 65  # along the arcs of a sector whose box is looked for
 # Amplitudes are followed back over this many decorrelation times: e^-37 is what a float cannot tell from 0.
 MEMORY: Final = 37.0
 
@@ -34,39 +37,60 @@ def draw_moving(
     strength: Array,
     half_slab: Array | None,
     generator: np.random.Generator,
+    geometry: Flat = FLAT,
 ) -> Scatterers:
     """The cloud of a scene with a sequence, as it is at the world's time; arguments as for `draw_cloud`.
 
     What is drawn depends on the scene and the generator's seed alone, not on the time.
     """
     scene = world.scene
-    sides = float(lateral[0].min()), float(lateral[1].max())
-    (left, right), (top, bottom) = deform.origins(scene, sides, (float(depth[0]), float(depth[-1])))
+    (left, right), (top, bottom) = _origins(scene, depth, lateral, geometry)
     level = np.linspace(top, bottom, LEVELS)
     slab = None if half_slab is None else _thickest(level, depth, half_slab, max(depth[0] - top, bottom - depth[-1]))
     packed = np.interp(level, depth, density)
     edges = np.full(LEVELS, left), np.full(LEVELS, right)
-    tissue = draw_cloud(scene, level, edges, packed, packed, slab, generator)
+    tissue = draw_cloud(scene, level, edges, packed, packed, slab, generator, geometry)
     flowing = streams(scene)
     kept = np.ones(len(tissue), bool)
     for stream in flowing:
         kept &= ~stream.inside(scene, tissue.x, tissue.z)
-    parts = [(tissue.position[kept], tissue.amplitude[kept] / np.sqrt(np.interp(tissue.z[kept], level, packed)))]
+    below = geometry.to_beam(tissue.x, tissue.z)[1][kept]
+    parts = [(tissue.position[kept], tissue.amplitude[kept] / np.sqrt(np.interp(below, level, packed)))]
     for number, stream in enumerate(flowing):
-        middle = float(np.clip(stream.placed(*map(np.mean, (stream.along, stream.across)))[1], depth[0], depth[-1]))
+        place = geometry.to_beam(*stream.placed(*map(np.mean, (stream.along, stream.across))))
+        middle = float(np.clip(place[1], depth[0], depth[-1]))
         thick = None if half_slab is None else float(np.max(half_slab))
         seeds = _child(generator, number)
         parts.append(_stream_cloud(world, stream, float(np.interp(middle, depth, density)), thick, seeds))
     position, amplitude = (np.concatenate(values) for values in zip(*parts, strict=True))
     growth = deform.area_growth(scene, world.time, position[:, 0], position[:, 2])
     position = world.move(position)
-    x, y, z = position.T
+    (x, z), y = geometry.to_beam(position[:, 0], position[:, 2]), position[:, 1]
     amplitude = amplitude * np.sqrt(growth * np.interp(z, depth, strength))
     seen = (z >= depth[0]) & (z <= depth[-1]) & (x >= np.interp(z, depth, lateral[0]))
     seen &= x <= np.interp(z, depth, lateral[1])
     if half_slab is not None:
         seen &= np.abs(y) <= np.interp(z, depth, half_slab)
     return Scatterers(position[seen], amplitude[seen])
+
+
+def _origins(
+    scene: Scene, depth: Array, lateral: tuple[Array, Array], geometry: Flat
+) -> tuple[deform.Interval, deform.Interval]:
+    """((x0, x1), (z0, z1)) in beam space that holds at time 0 all tissue that is seen; the arguments are draw_moving's.
+
+    A sector grows on all sides by as much as the rectangle around it.
+    """
+    sides, span = (float(lateral[0].min()), float(lateral[1].max())), (float(depth[0]), float(depth[-1]))
+    if not isinstance(geometry, Fan):
+        return deform.origins(scene, sides, span)
+    x, z = geometry.to_space(np.linspace(*sides, EDGE_POINTS)[None, :], np.array(span)[:, None])
+    box = (float(x.min()), float(x.max())), (float(z.min()), float(z.max()))
+    grown = deform.origins(scene, *box)
+    reach = float(max(abs(a - b) for old, new in zip(box, grown, strict=True) for a, b in zip(old, new, strict=True)))
+    nearest = max(span[0] - reach, -geometry.radius)
+    wide = min(reach / max(float(geometry.spread(np.array(span[0]))), 1e-9), math.pi * geometry.length)
+    return (sides[0] - wide, sides[1] + wide), (nearest, span[1] + reach)
 
 
 def _thickest(level: Array, depth: Array, half_slab: Array, reach: float) -> Array:

@@ -37,6 +37,8 @@ FIXED: Final[dict[Path, str]] = {
     ("engine",): "one phantom has one engine",
     ("image",): "all frames have the same pixels; use ranges inside image",
     ("image", "pixels"): "all frames have the same pixels",
+    ("image", "lines"): "all frames have the same lines",
+    ("image", "samples"): "all frames have the same samples",
     ("looks",): "all scenes have as many images",
     ("angles",): "all scenes have as many images; use ranges inside angles",
     ("sweep",): "all scenes have as many images; use ranges inside sweep",
@@ -239,5 +241,3 @@ def _draw(kind: str, args: list[Any], generator: np.random.Generator) -> float |
     while abs(deviate) > TRUNCATION:
         deviate = float(generator.standard_normal())
     return first + second * deviate
-
-

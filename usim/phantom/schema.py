@@ -13,13 +13,13 @@ from usim.phantom.motion import MOST_WAY, Flow, Sequence
 from usim.phantom.regions import AnyRegion, Echogenicity, Position
 from usim.phantom.views import MOST_LOOKS, Angles, Compound, Sweep
 from usim.probe import Probe
-from usim.scan import Image, Noise, Receive, Tgc
-from usim.transmit import PlaneScan, Transmit
+from usim.scan import Image, Noise, Receive, Sector, Tgc
+from usim.transmit import FocusedScan, PlaneScan, Transmit
 from usim.units import Count, Quantity, did_you_mean, show
 
-# Fields of a probe that phantom files have no use for: their images are those of a straight row of elements, whose
+# Fields of a probe that phantom files have no use for: their images are those of a row or an arc of elements, whose
 # response follows from its bandwidth. Channel data takes any probe.
-NOT_IN_PHANTOMS = ("radius", "positions", "normals", "impulse_response")
+NOT_IN_PHANTOMS = ("positions", "normals", "impulse_response")
 MOST_REGIONS = 4096
 MOST_POINTS = 65536
 MOST_FRAMES = 10**9
@@ -55,6 +55,14 @@ def _cloud_kind(given: Any) -> str:
 Cloud = Annotated[
     Annotated[CloudSpec, Tag("CloudSpec")] | Annotated[CloudFile, Tag("CloudFile")], Discriminator(_cloud_kind)
 ]
+
+
+def _image_kind(given: Any) -> str:
+    fan = {"angle", "depth", "lines", "samples"} & {*given} if isinstance(given, dict) else isinstance(given, Sector)
+    return "Sector" if fan else "Image"
+
+
+AnyImage = Annotated[Annotated[Image, Tag("Image")] | Annotated[Sector, Tag("Sector")], Discriminator(_image_kind)]
 
 
 class Texture(Description):
@@ -114,8 +122,8 @@ class Scene(Description):
     """A focused scan or a plane wave."""
     receive: Receive = Receive()
     """The receive aperture."""
-    image: Image
-    """The pixel grid and the grey scale."""
+    image: AnyImage
+    """The pixel grid and the grey scale; of a linear scan (`x`, `z`) or a sector (`angle`, `depth`)."""
     scatterers: Cloud = CloudSpec()
     """How the scene is filled with scatterers."""
     noise: Noise | None = None
@@ -152,8 +160,41 @@ class Scene(Description):
         given = [name for name in NOT_IN_PHANTOMS if getattr(self.probe, name) is not None]
         if given:
             raise ValueError(
-                f"probe.{given[0]}: phantom files need a linear (or phased linear) array whose response follows from "
+                f"probe.{given[0]}: phantom files need a row or an arc of elements whose response follows from "
                 f"its bandwidth, and '{show(self.probe.name)}' has `{given[0]}`; take another probe, such as L11-5v"
+            )
+        return self
+
+    @property
+    def box(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """((x0, x1), (z0, z1)) of the picture, metres."""
+        image = self.image
+        return image.box(self.probe.radius or 0.0) if isinstance(image, Sector) else (image.x, image.z)
+
+    @model_validator(mode="after")
+    def _geometry_fits(self) -> Scene:
+        """A convex array scans a sector; a sector is scanned by focused beams that leave the array."""
+        probe = self.probe
+        if not isinstance(self.image, Sector):
+            if probe.radius is not None:
+                raise ValueError(
+                    f"image: '{show(probe.name)}' is convex and scans a sector; give `angle` and `depth`, as in "
+                    "{angle: [-30 deg, 30 deg], depth: [5 mm, 150 mm], pixels: [512, 512]}, or take a linear probe"
+                )
+            return self
+        if not isinstance(self.transmit, FocusedScan):
+            raise ValueError(
+                "transmit: a sector is scanned by one focused beam per line; choose transmit: {type: focused, depth: "
+                "60 mm}"
+            )
+        if self.psf == "calibrated":
+            raise ValueError("psf: calibrated holds linear scans only; leave it out, or give image.x and image.z")
+        widest = max(abs(angle) for angle in self.image.angle)
+        end = probe.elements * probe.arc_step / 2.0
+        if probe.radius is not None and widest > end:
+            raise ValueError(
+                f"image.angle: lines at {math.degrees(widest):.4g} deg would start beside the array, which ends at "
+                f"{math.degrees(end):.4g} deg; scan a smaller sector, or take a probe with more elements"
             )
         return self
 
@@ -201,7 +242,7 @@ class Scene(Description):
                 if isinstance(self.scatterers, CloudFile):
                     raise ValueError(f"sequence.motions.{i}: a cloud that is given moves with tissue; it has no flow")
             alone = self.sequence.model_copy(update={"motions": self.sequence.motions[: i + 1]})
-            way = farthest(alone, self.image.x, self.image.z)
+            way = farthest(alone, *self.box)
             if way > MOST_WAY:
                 raise ValueError(
                     f"sequence.motions.{i}: brings tissue in from {way * 1e3:.3g} mm away, at most "
@@ -221,7 +262,7 @@ class Scene(Description):
         """Bound the lattice that a texture is drawn on: it has 8 nodes per correlation length and a margin."""
         if self.background.texture is not None:
             correlation = self.background.texture.correlation
-            width, height = (last - first + 50e-3 for first, last in (self.image.x, self.image.z))
+            width, height = (last - first + 50e-3 for first, last in self.box)
             if width * height > MOST_TEXTURE_CELLS * correlation**2:
                 limit = math.sqrt(width * height / MOST_TEXTURE_CELLS)
                 raise ValueError(

@@ -39,7 +39,7 @@ def texture_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> NDArray[np.float64]:
     if texture is None or texture.std == 0:
         return np.zeros(shape)
     spacing = texture.correlation / NODES
-    (x0, x1), (z0, z1) = (_nodes(interval, spacing) for interval in (scene.image.x, scene.image.z))
+    (x0, x1), (z0, z1) = (_nodes(interval, spacing) for interval in scene.box)
     field = _lattice(texture.seed, x0, x1, z0, z1)
     nodes = np.stack([part.ravel() for part in np.broadcast_arrays(z / spacing - z0, x / spacing - x0)])
     value = ndimage.map_coordinates(field, nodes, order=1, mode="nearest", prefilter=False)
