@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from usim.medium import Medium
 from usim.phantom import motion, regions, schema, views
 from usim.probe import Probe
-from usim.scan import Image, Noise, Receive
+from usim.scan import Image, Noise, Receive, Sector
 from usim.transmit import FocusedScan, PlaneScan
 from usim.units import UNITS, Count, Quantity
 
@@ -38,7 +38,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "medium": (Medium,),
     "transmit": (FocusedScan, PlaneScan),
     "receive": (Receive,),
-    "image": (Image,),
+    "image": (Image, Sector),
     "scatterers": (schema.CloudSpec, schema.CloudFile),
     "noise": (Noise,),
     "background": (schema.Background,),

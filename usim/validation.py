@@ -31,6 +31,7 @@ from usim.phantom.cloud import load_cloud
 from usim.phantom.draw import SCATTERERS, draw, substream
 from usim.phantom.load import Phantom, load_phantom
 from usim.phantom.schema import CloudSpec, Scene
+from usim.scan import Sector
 from usim.scatterers import Scatterers
 from usim.stage import Setting, Stage
 from usim.transmit import FocusedScan, PlaneScan
@@ -350,6 +351,8 @@ def _check(numbers: dict[str, int | None], psf: str | None) -> None:
 def _scene(phantom: Phantom, seed: int, index: int, psf: str | None) -> Scene:
     """The scene of a frame for the image engine, whichever engine the phantom names."""
     scene = draw(phantom, seed, index)
+    if isinstance(scene.image, Sector):
+        raise ConfigError(f"{phantom.source}: image: sectors can't be validated; give image.x and image.z")
     if isinstance(scene.scatterers, CloudSpec) and scene.scatterers.model == "field":
         raise ConfigError(
             f"{phantom.source}: scatterers.model: field has no scatterers that the exact engine could image; "
