@@ -138,7 +138,7 @@ def test_a_sector_survives_the_file(tmp_path):
     assert found.polar.truth.label_names == ("tissue", "cyst")
     assert sizes >= 2 * (50 * 60 * 5 + 120 * 48 * 12)
     estimate = bytes_per_frame((60, 50), ("iq",), (48, 120)) - 16_384
-    assert estimate == 50 * 60 * (5 * 4 + 2 + 2) + 120 * 48 * (5 * 4 + 8 + 2 + 1 + 4)
+    assert estimate == 50 * 60 * (5 * 4 + 2 + 2) + 120 * 48 * (6 * 4 + 8 + 2 + 1 + 8)
 
 
 def test_zea_opens_a_sector(tmp_path, monkeypatch):

@@ -89,7 +89,8 @@ def _origins(
     grown = deform.origins(scene, *box)
     reach = float(max(abs(a - b) for old, new in zip(box, grown, strict=True) for a, b in zip(old, new, strict=True)))
     nearest = max(span[0] - reach, -geometry.radius)
-    wide = min(reach / max(float(geometry.spread(np.array(span[0]))), 1e-9), math.pi * geometry.length)
+    away = span[0] + geometry.radius
+    wide = geometry.length * (math.asin(reach / away) if reach < away else math.pi)
     return (sides[0] - wide, sides[1] + wide), (nearest, span[1] + reach)
 
 
