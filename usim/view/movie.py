@@ -12,11 +12,14 @@ import numpy as np
 from usim.errors import ConfigError, DataError
 from usim.frame import Frame
 from usim.view.files import GIF_MOST_FPS, MOVIES, MP4_MOST_FPS, Grey, check_target, save_movie
+from usim.view.motion import add_arrows, arrows_of, farthest
 from usim.view.panels import dynamic_range, image_and_truth, name_of, rate_of, show_grey
 
 DEFAULT_FPS = 10.0
 #: Frames of one movie: a GIF of more would not fit into programs that show it.
 MOST_FRAMES = 1000
+#: Frames that are asked how far things move.
+_SAMPLE = 9
 #: Inches of the longer side of a panel and of what stands around, and pixels per inch.
 _PANEL, _AROUND, _DPI = 4.2, 0.9, 100
 
@@ -54,7 +57,7 @@ def rasters(frames: Sequence[Frame]) -> Iterator[Grey]:
     depth, tall = dynamic_range(first), np.ptp(first.axes.z) / np.ptp(first.axes.x)
     shown = image_and_truth(first, depth)
     high, wide = _PANEL * min(tall, 1.0), _PANEL * min(1.0 / tall, 1.0)
-    figure = Figure(figsize=(len(shown) * (wide + 0.2) + _AROUND, high + _AROUND), dpi=_DPI, layout="compressed")
+    figure = Figure(figsize=(len(shown) * (wide + 0.2) + 1.5 * _AROUND, high + _AROUND), dpi=_DPI, layout="compressed")
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(shown), squeeze=False, sharey="row")[0]
     images = [show_grey(panel, first.axes, one, animated=True) for panel, one in zip(panels, shown, strict=True)]
@@ -62,6 +65,10 @@ def rasters(frames: Sequence[Frame]) -> Iterator[Grey]:
         panel.set_xlabel("lateral [mm]")
     panels[0].set_ylabel("depth [mm]")
     figure.colorbar(images[0], ax=panels, label="dB", pad=0.01)
+    most = farthest(frames[row] for row in _some(len(frames)))
+    arrows = add_arrows(panels[1], first, most, animated=True) if most else None
+    if arrows is not None:
+        panels[1].set_title(f"truth: bmode, moved up to {most * 1e3:.3g} mm", fontsize=10)
     title = figure.suptitle(name_of(first), fontsize=11, animated=True)
     canvas.draw()
     empty = canvas.copy_from_bbox(figure.bbox)
@@ -72,9 +79,17 @@ def rasters(frames: Sequence[Frame]) -> Iterator[Grey]:
             image.set_data(one.values)
             panel.draw_artist(image)
             _draw_frame_line(panel)
+        if arrows is not None:
+            arrows.set_UVC(*arrows_of(frame))
+            panels[1].draw_artist(arrows)
         title.set_text(name_of(frame))
         figure.draw_artist(title)
         yield np.asarray(canvas.buffer_rgba())[..., 0].copy()  # red, green and blue are one: there is no colour
+
+
+def _some(count: int) -> list[int]:
+    """Rows that tell how far things move: motions may come back, so the last row alone does not."""
+    return [int(row) for row in np.unique(np.linspace(0, count - 1, _SAMPLE).astype(int))]
 
 
 def _draw_frame_line(panel: Any) -> None:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
 
 _DEFAULT_RANGE, _DEFAULT_HEADROOM = 60.0, 25.0
-#: Arrows across a picture: enough to see a field, few enough to see each.
-_ARROWS = 13
 
 
 class Shown(NamedTuple):

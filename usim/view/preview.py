@@ -18,6 +18,8 @@ from usim.pipeline import Renderer
 
 #: Scenes of a movie where each has one image.
 _SCENES = 10
+#: Frames that are kept while a picture is made.
+_KEPT = 16
 
 
 class Preview(Sequence[Frame]):
@@ -33,8 +35,8 @@ class Preview(Sequence[Frame]):
             frames = several if several > 1 else min(phantom.frames, _SCENES) if moves else 1
         self._phantom = phantom
         self._rows: Sequence[int] = range(frames)
-        # A movie looks at its first frame before it runs.
-        self._frame = functools.lru_cache(maxsize=1)(Renderer(phantom, seed=seed).frame)
+        # A movie looks at its first frames, and at how far things move, before it runs.
+        self._frame = functools.lru_cache(maxsize=_KEPT)(Renderer(phantom, seed=seed).frame)
 
     def __len__(self) -> int:
         return len(self._rows)

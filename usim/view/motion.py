@@ -1,0 +1,73 @@
+"""The true displacement in pictures: arrows to where tissue has come, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usim.frame import Frame
+from usim.view.panels import show_image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes as Panel
+
+#: Arrows along the longer side: enough to see a field, few enough to see each.
+_ARROWS = 11
+
+
+def farthest(frames: Iterable[Frame]) -> float:
+    """The largest displacement in frames, metres; 0 where nothing moves."""
+    ways = (frame.truth.displacement for frame in frames)
+    return max((float(np.hypot(way[..., 0], way[..., 1]).max()) for way in ways if way is not None), default=0.0)
+
+
+def show_displacement(panel: Panel, frame: Frame, most: float) -> None:
+    """Show how far tissue has come since the sequence began, 0 to `most` metres in colours, with arrows."""
+    way = frame.truth.displacement
+    assert way is not None
+    title = f"displacement, 0 to {most * 1e3:.3g} mm"
+    far = np.hypot(way[..., 0], way[..., 1])
+    show_image(panel, frame.axes, title, far, cmap="viridis", vmin=0.0, vmax=most or 1.0)
+    add_arrows(panel, frame, most)
+
+
+def add_arrows(panel: Panel, frame: Frame, most: float, **options: Any) -> Any:
+    """Add an arrow at every few pixels, its tip there; one of `most` metres is as long as two of them are apart.
+
+    Returns matplotlib's arrows, for `turn_arrows`.
+    """
+    x, z = _places(frame)
+    apart = max(np.ptp(frame.axes.x), np.ptp(frame.axes.z)) / _ARROWS * 1e3
+    style = {
+        "pivot": "tip",
+        "color": "white",
+        "edgecolor": "black",
+        "linewidth": 0.5,
+        "headaxislength": 3.0,
+        "width": 0.009,
+        "headwidth": 3.5,
+        "headlength": 3.5,
+    }
+    scale = {"angles": "xy", "scale_units": "xy", "scale": max(most, 1e-12) * 1e3 / apart}
+    across, down = arrows_of(frame)
+    return panel.quiver(frame.axes.x[x] * 1e3, frame.axes.z[z] * 1e3, across, down, **style, **scale, **options)
+
+
+def arrows_of(frame: Frame) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Displacement in mm, across and down, where the arrows are."""
+    assert frame.truth.displacement is not None
+    x, z = _places(frame)
+    way = frame.truth.displacement[np.ix_(z, x)] * 1e3
+    return way[..., 0], way[..., 1]
+
+
+def _places(frame: Frame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Columns and rows of the pixels that have an arrow."""
+    wide, high = np.ptp(frame.axes.x), np.ptp(frame.axes.z)
+    counts = [max(2, round(_ARROWS * side / max(wide, high))) for side in (wide, high)]
+    sizes = (len(frame.axes.x), len(frame.axes.z))
+    places = [((np.arange(n) + 0.5) / n * size).astype(int) for n, size in zip(counts, sizes, strict=True)]
+    return places[0], places[1]
