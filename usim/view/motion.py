@@ -35,12 +35,12 @@ def show_displacement(panel: Panel, frame: Frame, most: float) -> None:
 
 
 def add_arrows(panel: Panel, frame: Frame, most: float, **options: Any) -> Any:
-    """Add an arrow at every few pixels, its tip there; one of `most` metres is as long as two of them are apart.
+    """Add an arrow at every few pixels, its tip there; one of `most` metres nearly reaches the next.
 
     Returns matplotlib's arrows, for `turn_arrows`.
     """
     x, z = _places(frame)
-    apart = max(np.ptp(frame.axes.x), np.ptp(frame.axes.z)) / _ARROWS * 1e3
+    apart = max(np.ptp(frame.axes.x), np.ptp(frame.axes.z)) / _ARROWS * 0.8e3
     style = {
         "pivot": "tip",
         "color": "white",
