@@ -104,7 +104,12 @@ def _range_mm(axis: NDArray[np.float64]) -> str:
 def _scene(sample: list[Frame]) -> list[tuple[str, str]]:
     probes = sorted({str(frame.params.get("scene", {}).get("probe", {}).get("name")) for frame in sample})
     names = dict.fromkeys(name for frame in sample for name in frame.truth.label_names)
-    return [("probe", ", ".join(probes)), ("labels", ", ".join(names))]
+    sequence = sample[0].params.get("scene", {}).get("sequence")
+    times = []
+    if sequence:
+        motions = ", ".join(motion["type"] for motion in sequence["motions"]) or "nothing moves"
+        times = [("sequence", f"{sequence['times']} times at {sequence['rate']:g} Hz; {motions}")]
+    return [("probe", ", ".join(probes)), ("labels", ", ".join(names)), *times]
 
 
 def _seen(frame: Frame) -> Any:

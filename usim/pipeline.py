@@ -224,6 +224,7 @@ def _params(scene: Scene, stage: Stage, also: dict[str, Any]) -> dict[str, Any]:
             "zero_db_power": stage.scale,
         },
         "noise_power": stage.noise_power,
+        **({"seconds": stage.time} if scene.sequence else {}),
         "truth_is": "E[20 log10(envelope)]: the target of squared error on dB images",
         **also,
     }
