@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel
 
 from usim.medium import Medium
-from usim.phantom import motion, regions, schema, views
+from usim.phantom import motion, regions, schema, screen, views
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Sector
 from usim.transmit import FocusedScan, PlaneScan
@@ -48,9 +48,13 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "sweep": (views.Sweep,),
     "sequence": (motion.Sequence,),
     "compound": (views.Compound,),
+    "display": (screen.Display,),
+    "display.curve": (screen.LogCurve, screen.PowerCurve),
+    "display.tgc_error": (screen.Sliders, screen.DriftingGain),
 }
 RANGES = ("uniform", "log_uniform", "normal", "integer", "choice", "regions.repeat", "points.repeat")
 FRAMES = (*RANGES[:5], "frames", "looks", "angles", "sweep.slices", "sweep.step", "sequence.times", "sequence.rate")
+FRAMES += ("display.persistence",)
 LABELLED = ("regions", "regions.name", "regions.shape", "background.name", "scatterers.file")
 
 
@@ -102,7 +106,8 @@ def facts(key: str) -> str:
     field = owners[0].model_fields[name]
     if name in ("shape", "type"):
         words = ", ".join(f"`{model.model_fields[name].default}`" for model in owners)
-        return f"*One of {words}. {'Default: `plane`.' if name == 'type' else 'Required.'}*"
+        default = {"transmit": "Default: `plane`.", "display.curve": "Default: `log`."}.get(prefix, "Required.")
+        return f"*One of {words}. {default}*"
     parts = [_kind(field)]
     defaults = list(dict.fromkeys(_default(model.model_fields[name]) for model in owners))
     parts.append(f"Default: {defaults[0]}." if defaults[0] else "Required.")
@@ -144,7 +149,7 @@ def _kind(field: Any) -> str:
         if isinstance(mark, Count):
             most = {2**63 - 1: "2^63 - 1", 10**9: "10^9"}.get(mark.most, str(mark.most))
             return f"A whole number from {mark.least} to {most}."
-    words = [word for word in get_args(field.annotation) if isinstance(word, str)]
+    words = [word for word in get_args(field.annotation) if isinstance(word, str | int)]
     if words:
         return "One of " + ", ".join(f"`{word}`" for word in words) + "."
     longest = [m.max_length for m in field.metadata if hasattr(m, "max_length")]
@@ -220,11 +225,13 @@ def draw(section: Section, base: str) -> None:
             renderer = Renderer(phantom)
             for index in indices:
                 frame = renderer.frame(index)
-                image = frame.params["scene"]["image"]
+                values, depth = frame.bmode, frame.params["scene"]["image"]["dynamic_range"]
+                if frame.display is not None:
+                    values, depth = frame.display / (255.0 if frame.display.dtype == np.uint8 else 1.0) - 1.0, 1.0
                 title = f"frame {index}" if len(indices) > 1 else document.get("description", "")
-                panels.append((title, frame, frame.bmode, image["dynamic_range"]))
+                panels.append((title, frame, values, depth))
         if len(panels) == 1:
-            panels = [("image", *panels[0][1:]), ("truth/bmode", frame, frame.truth.bmode, image["dynamic_range"])]
+            panels = [("image", *panels[0][1:]), ("truth/bmode", frame, frame.truth.bmode, depth)]
             if section.key in LABELLED:
                 panels.append(("truth/labels", frame, None, 0.0))
     figure = Figure(figsize=(1.75 * len(panels) + 0.75, 2.35), layout="compressed")

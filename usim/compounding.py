@@ -15,9 +15,12 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import spence
 
+from usim.display import Screen
 from usim.engines.correlation import rho_between
 from usim.frame import Truth
+from usim.intensity import drop_db, looks_of_drop, looks_of_variance
 from usim.phantom.schema import Scene
 from usim.speckle import DB_PER_NEPER, FLOOR_DB, digamma_minus_log
 from usim.stage import Image, Stage
@@ -81,6 +84,13 @@ class Compounded:
         return np.maximum(value, 0.0), within
 
     @cached_property
+    def _decibel(self) -> Array:
+        """E[10 log10 I] (Z, X) of the mean of powers, of many scatterers."""
+        value, fixed = self._modes
+        count = len(self.members)
+        return DB_PER_NEPER * mean_log(value / count, fixed / count)
+
+    @cached_property
     def truth(self) -> Truth:
         """The truths; those of the scene are the first member's."""
         first = self.members[0].truth
@@ -89,16 +99,57 @@ class Compounded:
         shared = replace(first, resolved_db=(10.0 * np.log10(resolved)).astype(np.float32), few_scatterers=few)
         if not self.in_power:
             return replace(shared, bmode=np.mean([stage.truth.bmode for stage in self.members], axis=0))
-        value, fixed = self._modes
+        _, fixed = self._modes
         laws, count = [stage.law for stage in self.members], len(self.members)
-        decibel = DB_PER_NEPER * mean_log(value / count, fixed / count)
         # the same few scatterers are seen by all members: their number's correction is that of one image
         diffuse = np.sum([law.mean + law.noise for law in laws], axis=0)
         inverse_nu = np.sum([law.fourth for law in laws], axis=0) * count / (2.0 * np.maximum(diffuse, 1e-30) ** 2)
         drawn = digamma_minus_log(1.0 / np.clip(inverse_nu, 1e-9, 1e3))
         decay = np.exp(-np.minimum(fixed.sum(axis=-1) / np.maximum(diffuse, 1e-30), 80.0))
-        bmode = np.maximum(decibel + DB_PER_NEPER * decay * drawn, FLOOR_DB).astype(np.float32)
+        bmode = np.maximum(self._decibel + DB_PER_NEPER * decay * drawn, FLOOR_DB).astype(np.float32)
         return replace(shared, bmode=bmode, looks=self.looks.astype(np.float32))
+
+    @cached_property
+    def screen(self) -> Screen | None:
+        """The scanner's display."""
+        return self.members[0].screen
+
+    @cached_property
+    def shown(self) -> NDArray[np.float32] | None:
+        """What the screen shows of this one image on average, (Z, X), in its units; None without one.
+
+        The law of a mean of powers is taken as that of equal looks of the same mean and mean logarithm, that of a mean
+        in dB as one of the same mean and variance in dB: within 0.25 % of white.
+        """
+        if self.screen is None:
+            return None
+        laws = [stage.law for stage in self.members]
+        diffuse, fixed, fourth = (
+            np.mean(part, axis=0)
+            for part in (
+                [law.mean + law.noise for law in laws],
+                [np.abs(law.coherent) ** 2 for law in laws],
+                [law.fourth for law in laws],
+            )
+        )
+        ratio = fixed / np.maximum(diffuse, 1e-30)
+        if self.in_power:
+            drop = self._decibel - 10.0 * np.log10(np.maximum(diffuse + fixed, 1e-30))
+            return self.screen.mean(diffuse, fixed, fourth, looks_of_drop(drop, ratio))
+        looks = looks_of_variance(self._log_variance)
+        level = np.mean([stage.truth.bmode for stage in self.members], axis=0, dtype=np.float64)
+        return self.screen.mean_of(level - drop_db(looks, ratio), ratio, np.zeros_like(level), looks)
+
+    @property
+    def _log_variance(self) -> Array:
+        """Variance (Z, X) of the mean of the members' ln I, of their diffuse fields: Li2(|rho|^2) for every pair."""
+        share = [law.mean / np.maximum(law.mean + law.noise, 1e-30) for law in (stage.law for stage in self.members)]
+        count, total = len(share), np.zeros(share[0].shape)
+        for i in range(count):
+            for j in range(count):
+                power = np.abs(self.rho[:, i, j, None]) ** 2 * share[i] * share[j] if i != j else np.ones(())
+                total = total + spence(1.0 - np.minimum(power, 1.0))
+        return total / count**2
 
     def detect(self, images: list[Image]) -> NDArray[np.float32]:
         """Envelope (Z, X) of the mean of the members' IQ images."""

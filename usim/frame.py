@@ -43,6 +43,7 @@ class Truth:
     displacement: (Z, X, 2) float32 metres, (dx, dz): how far what is at a pixel has come since time 0, so that the
     image looks like the first one at (x - dx, z - dz); None without a sequence.
     mask: uint8, 1 where a pixel lies in the sector that was scanned, of a sector; None for others.
+    display: float32 in the units of `Frame.display`, what the scanner shows on average; None without a display.
     """
 
     bmode: ArrayF
@@ -54,6 +55,7 @@ class Truth:
     looks: ArrayF | None = None
     displacement: ArrayF | None = None
     mask: NDArray[np.uint8] | None = None
+    display: ArrayF | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,7 @@ class Frame:
     params: plain JSON data: what was drawn, seed, index, look, dB reference, noise level, points.
     scatterers: the cloud that made the image; None for the `field` model or when not stored.
     polar: the lines of which a sector is made; None for linear scans. Outside the sector dB is -150.
+    display: (Z, X) what the scanner shows: uint8 for a display of 8 bits, else float32 in [0, 1]; None without one.
     """
 
     bmode: ArrayF
@@ -92,3 +95,4 @@ class Frame:
     params: dict[str, Any] = field(default_factory=dict)
     scatterers: Scatterers | None = None
     polar: Polar | None = None
+    display: NDArray[np.uint8] | ArrayF | None = None

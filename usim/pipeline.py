@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usim.compounding import Compounded
+from usim.display import Screen
 from usim.engines.correlation import rho_between, rho_elevation
 from usim.errors import ConfigError
 from usim.frame import Axes, Frame, Polar, PolarAxes, Truth
@@ -64,6 +65,7 @@ class Renderer:
         self._pictures = Recent[Truth](MOST_STAGES if shape.look > 1 or shape.angle > 1 else 1)
         self._scenes = Recent[Scene](1)
         self._rhos = Recent[dict[str, Any]](1)
+        self._greys: dict[tuple[int, View], tuple[Any, Any]] = {}
 
     def stage(self, index: int, view: View = FIRST) -> Stage | Compounded:
         """The stage of a view of scene `index`, whatever the look: one of the last again, where they are equal."""
@@ -119,13 +121,39 @@ class Renderer:
             scatterers=cloud,
         )
         converted = _conversion(scene)
-        if converted is None:
+        if converted is not None:
+            x, z = converted.x[None, :], converted.z[:, None]
+            truth = self._pictures.get(
+                (scene, view._replace(look=0)), lambda: truth_of(stage.truth, converted, **first.scene_truth(x, z))
+            )
+            frame = _pictured(frame, scene, _copy(truth), converted)
+        if stage.screen is None:
             return frame
-        x, z = converted.x[None, :], converted.z[:, None]
-        truth = self._pictures.get(
-            (scene, view._replace(look=0)), lambda: truth_of(stage.truth, converted, **first.scene_truth(x, z))
-        )
-        return _pictured(frame, scene, _copy(truth), converted)
+        shown, average = self._shown(index, view, amplitude, stage.screen)
+        return replace(frame, display=shown, truth=replace(frame.truth, display=average))
+
+    def _shown(self, index: int, view: View, amplitude: NDArray[np.float32], screen: Screen) -> tuple[Any, Any]:
+        """What the scanner shows of a view, and its expectation, (Z, X).
+
+        Persistence averages the images of this time and of those before it, which are made where they are not kept.
+        A sector's greys are those of its lines, converted to pixels before they are rounded.
+        """
+        self._greys[index, view] = self._grey(index, view, amplitude)
+        first = max(0, view.time + 1 - screen.display.persistence)
+        window = [(index, view._replace(time=time)) for time in range(first, view.time + 1)]
+        self._greys = {place: self._greys.get(place) or self._grey(*place) for place in window}
+        grey, average = (np.mean(part, axis=0, dtype=np.float32) for part in zip(*self._greys.values(), strict=True))
+        converted = _conversion(self._scene(index))
+        if converted is not None:
+            grey, average = converted.linear(grey, 0.0), converted.linear(average, 0.0)
+        return screen.rounded(grey), average
+
+    def _grey(self, index: int, view: View, amplitude: NDArray[np.float32] | None = None) -> tuple[Any, Any]:
+        """Grey of a view, not rounded, and what the screen shows on average."""
+        stage = self.stage(index, view)
+        assert stage.screen is not None
+        seen = self._detect(index, view)[0] if amplitude is None else amplitude
+        return stage.screen.grey(seen.astype(np.float64) ** 2), stage.shown
 
     def _detect(self, index: int, view: View) -> tuple[NDArray[np.float32], Image | None, Scatterers | None]:
         """Envelope (Z, X), 1 at 0 dB, IQ unless compounded, and the cloud that was drawn."""

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from usim.display import Screen
 from usim.engines import calibrated, psf, sir_image
 from usim.engines.calibrated import CalibratedPlan, CalibratedPower, ExactPower
 from usim.engines.expect import Expectation, PowerPlan, Reference, expect, expect_cloud
@@ -23,6 +24,7 @@ from usim.phantom.schema import CloudFile, Scene
 from usim.phantom.truth import label_names
 from usim.phantom.world import World
 from usim.process import tgc_gain
+from usim.scan import Sector
 from usim.scatterers import Scatterers
 from usim.speckle import FLOOR_DB, mean_bmode
 from usim.transmit import FocusedScan
@@ -284,6 +286,22 @@ class Stage:
             label_names=label_names(self.scene),
             **self.scene_truth(x, z),
         )
+
+    @cached_property
+    def screen(self) -> Screen | None:
+        """The scanner's display."""
+        display = self.scene.display
+        if display is None:
+            return None
+        return Screen.of(display, self.setting.plan.grid.z, averaged=isinstance(self.scene.image, Sector))
+
+    @cached_property
+    def shown(self) -> NDArray[np.float32] | None:
+        """What the screen shows of this one image on average, (Z, X), in its units; None without one."""
+        if self.screen is None:
+            return None
+        law = self.law
+        return self.screen.mean(law.mean + law.noise, np.abs(law.coherent) ** 2, law.fourth)
 
     def iq(self, clouds: np.random.Generator, noises: np.random.Generator) -> tuple[Image, Scatterers | None]:
         """IQ (Z, X) after noise and TGC, 1 at 0 dB, and the cloud that was drawn; from these streams."""

@@ -48,6 +48,7 @@ FLOORS = (
         "usim.speckle_size",
         "usim.phantom",
         "usim.display",
+        "usim.intensity",
     ),
     ("usim.frame",),
     ("usim.scatterers", "usim.elements"),

@@ -12,6 +12,7 @@ from usim.events import Delays, Diverging, Event, Focused, FullMatrix, PlaneWave
 from usim.medium import Medium
 from usim.phantom.regions import Circle, Ellipse, Layer, Polygon, Rectangle, Triangle
 from usim.phantom.schema import Background, CloudFile, CloudSpec, Point, Scene, Texture
+from usim.phantom.screen import Display, DriftingGain, LogCurve, PowerCurve, Sliders
 from usim.probe import PRESETS, Probe, Waveform
 from usim.scan import Image, Noise, Receive
 from usim.transmit import FocusedScan, PlaneScan
@@ -46,6 +47,11 @@ EXAMPLES = {
     Triangle: [{**PLACE, "size": 6 * MM}, {"vertices": CORNERS, "echogenicity": 1}],
     Polygon: [{**PLACE, "size": 6 * MM, "sides": 6}, {"vertices": CORNERS, "echogenicity": 1}],
     Layer: [{"z": [2 * MM, 5 * MM], "echogenicity": 3}],
+    Display: [{"gain": 3, "gamma": 1.2, "persistence": 3}],
+    LogCurve: [{"dynamic_range": 60, "white": -3}],
+    PowerCurve: [{"exponent": 0.4, "black": -50, "white": -3}],
+    Sliders: [{"sliders": [1, -2]}],
+    DriftingGain: [{"std": 3, "correlation": 10 * MM, "seed": 1}],
     PlaneWave: [{"angle": 0.1, **SHOT}],
     Focused: [{"point": [MM, 2 * MM, 20 * MM], **SHOT}],
     Diverging: [{"source": [MM, 2 * MM, -20 * MM], **SHOT}],

@@ -27,9 +27,9 @@ ZEA_VERSION = "0.1.8"
 class Dataset:
     """One dataset of a shard.
 
-    path: name in the file. dtype: NumPy type; "json" and "text" are UTF-8 strings of fixed length. dims: names of the
-    axes. unit: SI unit, dB, or 1. zea: name of the zea map that links here. store: the `--store` word that adds it.
-    key: the key of a phantom that adds it; "sector" is an image of that kind.
+    path: name in the file. dtype: NumPy type, the largest first where there are two; "json" and "text" are UTF-8
+    strings of fixed length. dims: names of the axes. unit: SI unit, dB, or 1. zea: name of the zea map that links here.
+    store: the `--store` word that adds it. key: the key of a phantom that adds it; "sector" is an image of that kind.
     """
 
     path: str
@@ -130,6 +130,22 @@ DATASETS = (
         "1 where a pixel lies in the sector that was scanned; elsewhere dB is -150 and the rest 0",
         "truth_mask",
         key="sector",
+    ),
+    Dataset(
+        "display",
+        "f4 or u1",
+        _IMAGE,
+        "1",
+        "what the scanner shows, as `params` says under scene.display: u1 from 0 to 255, or f4 from 0 to 1",
+        key="display",
+    ),
+    Dataset(
+        "truth/display",
+        "f4",
+        _IMAGE,
+        "1",
+        "the display without speckle, its expectation over all draws, in its own units: 0 to 255, or 0 to 1",
+        key="display",
     ),
     Dataset("truth/label_names", "json", ("frame",), "1", "JSON list of region names by label; 0 is the background"),
     Dataset("axes/z", "f8", ("z",), "m", "depth of the pixel centres; (frame, z) when it differs between frames"),

@@ -97,7 +97,8 @@ def read_frame(file: h5py.File, row: int) -> Frame:
     axes = Axes(*_read_axes(file, row, ("axes/x", "axes/z")))
     params = json.loads(file["params"][row])
     images = file["bmode"][row], file["envelope"][row], _read_iq(file, row, "")
-    return Frame(*images, truth, axes, params, _read_scatterers(file, row), _read_polar(file, row))
+    shown = file["display"][row] if "display" in file else None
+    return Frame(*images, truth, axes, params, _read_scatterers(file, row), _read_polar(file, row), shown)
 
 
 def _read_polar(file: h5py.File, row: int) -> Polar | None:
@@ -173,7 +174,9 @@ def _write_images(file: h5py.File, row: int, frame: Frame, header: ShardHeader) 
             raise DataError(f"{spec.path}: frame {header.first_frame + row} has it, the frames before it have not")
         if spec.path not in file:
             shape, chunks = (header.frames, *image.shape), (1, *image.shape)
-            _create(file, spec.path, None, shape=shape, dtype=spec.dtype, chunks=chunks)
+            types = spec.dtype.split(" or ")
+            dtype = image.dtype if image.dtype in types else types[0]
+            _create(file, spec.path, None, shape=shape, dtype=dtype, chunks=chunks)
         if file[spec.path].shape[1:] != image.shape:
             raise DataError(
                 f"{spec.path}: frame {header.first_frame + row} has shape {image.shape}, "

@@ -2,7 +2,8 @@
 
 Every random number comes from a substream that is addressed, not consumed: a frame depends on (seed, index, look)
 alone, whatever was drawn before it, in whichever process. The parameters of a scene are drawn depth first in the
-order in which the document writes them, an item's `repeat` before its copies; the texture's seed is drawn last.
+order in which the document writes them, an item's `repeat` before its copies; then the seeds of the texture and of
+the display's drifting gain.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ def draw(phantom: Phantom, seed: int | None = None, index: int = 0) -> Scene:
     background, cloud = document.get("background"), document.get("scatterers")
     if phantom.is_random and background.get("texture") and "seed" not in background["texture"]:
         background["texture"] = {**background["texture"], "seed": int(generator.integers(2**32))}
+    error = (document.get("display") or {}).get("tgc_error")
+    if phantom.is_random and error and "std" in error and "seed" not in error:
+        error["seed"] = int(generator.integers(2**32))
     if cloud and "file" in cloud:
         document["scatterers"] = {**cloud, "sha256": dict(phantom.clouds)[cloud["file"]]}
     try:

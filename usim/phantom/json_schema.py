@@ -10,6 +10,8 @@ from usim.phantom.schema import NOT_IN_PHANTOMS, Scene
 from usim.probe import PRESETS
 
 _PAIR: Final = {"type": "array", "items": {"type": ["number", "string"]}, "minItems": 2, "maxItems": 2}
+# Fields that every frame of a phantom has in common, by the model they stand in.
+_COMMON: Final = {"Image": {"pixels"}, "Sector": {"pixels", "lines", "samples"}, "Display": {"bits"}}
 _NUMERIC: Final = {
     "uniform": "Between the two, [low, high].",
     "log_uniform": "Between the two, [low, high], uniform in the logarithm.",
@@ -27,7 +29,7 @@ def json_schema() -> dict[str, Any]:
     schema = Scene.model_json_schema()
     definitions = schema.pop("$defs")
     for name, definition in definitions.items():
-        _open(definition, {"pixels", "lines", "samples"} if name in ("Image", "Sector") else set())
+        _open(definition, _COMMON.get(name, set()))
     _open(schema, {str(path[0]) for path in FIXED if len(path) == 1})
     for part in ("regions", "points"):
         for item in _references(schema["properties"][part]):

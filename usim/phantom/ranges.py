@@ -39,6 +39,8 @@ FIXED: Final[dict[Path, str]] = {
     ("image", "pixels"): "all frames have the same pixels",
     ("image", "lines"): "all frames have the same lines",
     ("image", "samples"): "all frames have the same samples",
+    ("display",): "all frames are displayed or none is; use ranges inside display",
+    ("display", "bits"): "all frames have the same bits",
     ("looks",): "all scenes have as many images",
     ("angles",): "all scenes have as many images; use ranges inside angles",
     ("sweep",): "all scenes have as many images; use ranges inside sweep",

@@ -11,6 +11,7 @@ from usim.description import Description
 from usim.medium import Medium
 from usim.phantom.motion import MOST_WAY, Flow, Sequence
 from usim.phantom.regions import AnyRegion, Echogenicity, Position
+from usim.phantom.screen import Display
 from usim.phantom.views import MOST_LOOKS, Angles, Compound, Sweep
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Sector, Tgc
@@ -130,6 +131,8 @@ class Scene(Description):
     """Electronic noise; none unless given."""
     tgc: Tgc = "auto"
     """Time-gain compensation: "auto", "none" or a slope in dB/cm."""
+    display: Display | None = None
+    """What the scanner shows of the image, beside the image in dB; nothing unless given."""
     background: Background
     """What fills the scene where no region lies."""
     regions: Annotated[tuple[AnyRegion, ...], Field(max_length=MOST_REGIONS)] = ()
@@ -257,6 +260,16 @@ class Scene(Description):
                 raise ValueError(
                     f"points.{i}.position: the motions carry the point to z = {highest * 1e3:.3g} mm, into the array"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _display_fits(self) -> Scene:
+        """Persistence is a mean over time."""
+        if self.display and self.display.persistence > 1 and self.sequence is None:
+            raise ValueError(
+                f"display.persistence: {self.display.persistence} pictures are averaged over time, and this scene has "
+                "one; add a sequence"
+            )
         return self
 
     @model_validator(mode="after")
