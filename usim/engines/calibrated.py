@@ -29,6 +29,7 @@ from usim.transmit import FocusedScan, PlaneScan
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 DENSER = 16  # samples of the axial factors between those that were computed; linear interpolation is then at -70 dB
+LEAST_PEAK = 1e-30  # |PSF|^2 below which no echo comes back
 STEEPEST = 20.0  # degrees, of plane waves: at 30 the exact engine's truth is 0.6 dB off (measured)
 RECIPE = 2  # of the calibration; a new number makes old files on disk unused
 
@@ -145,6 +146,26 @@ class CalibratedPower(PowerPlan):
         node, blend = blend_depths(c.depth, z)
         at = np.clip(np.rint((x - column[0]) / (column[1] - column[0])).astype(int), 0, len(column) - 1)
         return (1.0 - blend) * c.peak[node, at] + blend * c.peak[node + 1, at]
+
+    def flat(self, x: Array, z: Array) -> Array:
+        """Peak intensity of a flat interface of unit amplitude per metre that faces the beam, at places (P,)."""
+        c, tilt, dx = self.plan.calibration, -math.tan(self.plan.beam.steering / 2.0), self.plan.grid.step[0]
+        node = np.unique(np.concatenate([n := blend_depths(c.depth, z)[0], n + 1]))
+        gain = np.zeros(len(c.depth))
+        for n in node:
+            reach = c.reach[n]
+            taps = c.lateral[:, c.start[n] : c.start[n] + 2 * reach + 1]
+            field = np.zeros(len(c.offset), np.complex128)
+            for xi, tap in zip(dx * np.arange(-reach, reach + 1), taps.T, strict=True):
+                pulse = tap @ c.axial[n]
+                moved = c.offset - tilt * xi
+                part = np.interp(moved, c.offset, pulse.real) + 1j * np.interp(moved, c.offset, pulse.imag)
+                field += part * np.exp(-2j * self.plan.beam.wavenumber * tilt * xi)
+            shared = (c.low[n] + c.high[n]) // 2 if c.high[n] > c.low[n] else np.argmax(c.peak[n])
+            gain[n] = (np.abs(field).max() * dx) ** 2 / max(float(c.peak[n, shared]), LEAST_PEAK)
+        # kernels that the array's ends cut are taken to be as much weaker as their peaks
+        at, blend = blend_depths(c.depth, z)
+        return ((1.0 - blend) * gain[at] + blend * gain[at + 1]) * self.peak(x, z)
 
     @cached_property
     def reference(self) -> Reference:

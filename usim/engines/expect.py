@@ -8,6 +8,7 @@ fine cells and twice as dense rows that a squared field needs. The fourth moment
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -153,9 +154,30 @@ class PowerPlan:
         lateral = np.array(
             [np.abs(beam.lateral(offset, at + 0.0 * offset, d)).max() ** 2 for at, d in zip(x, z, strict=True)]
         )
-        step = beam.pulse.frequency[1] - beam.pulse.frequency[0]
-        axial = (beam.pulse.spectrum(z).sum(axis=1) * step) ** 2
-        return lateral * axial * np.abs(self.plan.elevation(np.zeros(len(z)), z)) ** 2
+        return lateral * self._on_axis(z)
+
+    def flat(self, x: Array, z: Array) -> Array:
+        """Peak intensity of a flat interface of unit amplitude per metre that faces the beam, at places (P,).
+
+        Such a mirror sends a plane wave back as it would a point's echo: its normal halves the angle between the
+        transmitted wave and the way back to the aperture.
+        """
+        plan, beam = self.plan, self.plan.beam
+        step, reach = plan.grid.step[0], np.interp(z, plan.grid.row, plan.reach)
+        lateral = np.empty(len(z))
+        for n, (at, depth) in enumerate(zip(x, z, strict=True)):
+            count = math.ceil(reach[n] / step)
+            offset = step * np.arange(-count, count + 1)
+            tilted = np.exp(2j * math.pi / float(beam.wavelength_at(depth)) * math.sin(beam.steering) * offset)
+            lateral[n] = np.abs((beam.lateral(offset, at + 0.0 * offset, depth) * tilted).sum() * step) ** 2
+        return lateral * self._on_axis(z)
+
+    def _on_axis(self, z: Array) -> Array:
+        """Peak |p|^2 |E|^2 of echoes from depths (P,), elevation 0."""
+        pulse = self.plan.beam.pulse
+        step = pulse.frequency[1] - pulse.frequency[0]
+        axial = (pulse.spectrum(z).sum(axis=1) * step) ** 2
+        return axial * np.abs(self.plan.elevation(np.zeros(len(z)), z)) ** 2
 
     def far(self, x: Array, z: Array, strength: Array) -> Array | float:
         """Mean intensity (Z, X) that scatterers at x, z (any shape, metres) of this mean strength add from beyond the
