@@ -17,15 +17,16 @@ from usim.engines.correlation import rho_between, rho_elevation
 from usim.errors import ConfigError
 from usim.frame import Axes, Frame, Polar, PolarAxes, Truth
 from usim.phantom.cloud import load_cloud
-from usim.phantom.draw import NOISE, SCATTERERS, addressed, draw
+from usim.phantom.draw import HAZE, NOISE, ROUGHNESS, SCATTERERS, addressed, draw
 from usim.phantom.load import Phantom, load_phantom
 from usim.phantom.schema import Scene
+from usim.phantom.structure import Point, Wire
 from usim.phantom.views import MOST_MEMBERS, View, aimed, members, shape_of, view_of
 from usim.process import envelope, log_compress
 from usim.scan import Sector
 from usim.scan_convert import Conversion, conversion_of, picture_of, truth_of
 from usim.scatterers import Scatterers
-from usim.stage import Image, Setting, Stage
+from usim.stage import Image, Setting, Stage, Streams
 
 FIRST = View()
 MOST_STAGES = 8  # truths that are kept while looks go over the times, slices or angles of one scene
@@ -159,17 +160,17 @@ class Renderer:
         """Envelope (Z, X), 1 at 0 dB, IQ unless compounded, and the cloud that was drawn."""
         stage = self.stage(index, view)
         if isinstance(stage, Stage):
-            iq, cloud = stage.iq(*self._streams(index, view))
+            iq, cloud = stage.iq(self._streams(index, view))
             return envelope(iq), iq, cloud
-        several = [member.iq(*self._streams(index, view, number)) for number, member in enumerate(stage.members)]
+        several = [member.iq(self._streams(index, view, number)) for number, member in enumerate(stage.members)]
         return stage.detect([iq for iq, _ in several]), None, several[0][1]
 
-    def _streams(self, index: int, view: View, member: int = 0) -> tuple[np.random.Generator, np.random.Generator]:
-        """Random streams of scatterers, which all images of a look share, and of noise, which none do."""
+    def _streams(self, index: int, view: View, member: int = 0) -> Streams:
+        """Random streams of an image; `member` of a compounded one."""
         place = (*view[1:], member)
         rest = place if any(place) else ()
-        scatterers = addressed(self.seed, index, SCATTERERS, view.look)
-        return scatterers, addressed(self.seed, index, NOISE, view.look, *rest)
+        shared = [addressed(self.seed, index, purpose, view.look) for purpose in (SCATTERERS, ROUGHNESS)]
+        return Streams(*shared, *(addressed(self.seed, index, purpose, view.look, *rest) for purpose in (NOISE, HAZE)))
 
 
 def simulate(
@@ -232,19 +233,12 @@ def _setting_key(scene: Scene) -> tuple[Any, ...]:
 
 def _params(scene: Scene, stage: Stage, also: dict[str, Any]) -> dict[str, Any]:
     """Everything that was drawn and derived, as plain JSON data; stage: that of the image, or its first member."""
-    place, target = stage.setting.reference, stage.points
-    points = [
-        {
-            "name": point.name,
-            "position": [float(target.x[i]), float(target.z[i])],
-            "amplitude_db": point.amplitude,
-            "scattering_amplitude": float(target.amplitude[i]),
-        }
-        for i, point in enumerate(scene.points)
-    ]
+    place = stage.setting.reference
     return {
         "scene": scene.model_dump(mode="json"),
-        "points": points,
+        "points": _placed(scene.points, stage.targets.points),
+        "wires": _placed(scene.wires, stage.targets.wires),
+        "interfaces": [{"name": i.name, "path": i.path, "amplitude_db": i.amplitude} for i in scene.interfaces],
         "reference": {
             "depth": place.depth,
             "headroom_db": scene.image.headroom,
@@ -256,6 +250,19 @@ def _params(scene: Scene, stage: Stage, also: dict[str, Any]) -> dict[str, Any]:
         "truth_is": "E[20 log10(envelope)]: the target of squared error on dB images",
         **also,
     }
+
+
+def _placed(targets: Sequence[Point | Wire], scatterers: Scatterers) -> list[dict[str, Any]]:
+    """Name, place and amplitudes of point targets or wires, as plain JSON data."""
+    return [
+        {
+            "name": target.name,
+            "position": list(target.position),
+            "amplitude_db": target.amplitude,
+            "scattering_amplitude": float(a),
+        }
+        for target, a in zip(targets, scatterers.amplitude, strict=True)
+    ]
 
 
 def _correlation(scene: Scene, stage: Stage) -> dict[str, Any]:

@@ -46,6 +46,10 @@ class Scatterers:
     def __len__(self) -> int:
         return len(self.amplitude)
 
+    def weighted(self, factor: NDArray[np.float64]) -> Scatterers:
+        """The same cloud with its amplitudes multiplied by factor (N,)."""
+        return Scatterers(self.position, self.amplitude * factor)
+
     @property
     def x(self) -> NDArray[np.float64]:
         """Lateral positions (N,), metres."""
@@ -60,3 +64,10 @@ class Scatterers:
     def z(self) -> NDArray[np.float64]:
         """Depths (N,), metres."""
         return self.position[:, 2]
+
+
+def joined(*clouds: Scatterers) -> Scatterers:
+    """All scatterers of several clouds, one cloud after the other."""
+    return Scatterers(
+        np.concatenate([cloud.position for cloud in clouds]), np.concatenate([cloud.amplitude for cloud in clouds])
+    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from usim.engines.calibrated import CalibratedPlan, CalibratedPower, ExactPower
 from usim.engines.expect import Expectation, PowerPlan, Reference, expect, expect_cloud
 from usim.engines.noise import NoisePlan
 from usim.engines.pulse import MOST_LOSS_DB
+from usim.engines.shading import Shading, shading
 from usim.errors import ConfigError, ResourceError
 from usim.frame import Truth
 from usim.phantom.cloud import mean_strength
@@ -25,8 +27,9 @@ from usim.phantom.truth import label_names
 from usim.phantom.world import World
 from usim.process import tgc_gain
 from usim.scan import Sector
-from usim.scatterers import Scatterers
+from usim.scatterers import Scatterers, joined
 from usim.speckle import FLOOR_DB, mean_bmode
+from usim.targets import Targets
 from usim.transmit import FocusedScan
 
 Array = NDArray[np.float64]
@@ -93,7 +96,7 @@ class Setting:
 class Law:
     """The law of a detected image, after TGC and on its scale, (Z, X) each: a fixed echo in diffuse ones and noise.
 
-    mean: of the diffuse intensity.  noise: mean power of the noise.  coherent: complex amplitude of what the scene
+    mean: of the diffuse intensity.  noise: mean power of noise and haze.  coherent: complex amplitude of what the scene
     fixes.  fourth: fourth cumulant of the diffuse field.
     """
 
@@ -101,6 +104,15 @@ class Law:
     noise: Array
     coherent: NDArray[np.complex128]
     fourth: Array
+
+
+class Streams(NamedTuple):
+    """Random streams of one image: all images of a look share those of what scatters, and none the others."""
+
+    scatterers: np.random.Generator
+    roughness: np.random.Generator
+    noise: np.random.Generator
+    haze: np.random.Generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +156,31 @@ class Stage:
         return Scatterers(self.world.move(self.given.position), self.given.amplitude / math.sqrt(strength))
 
     @cached_property
-    def field_cells(self) -> NDArray[np.float32]:
+    def shading(self) -> Shading | None:
+        """Shadow and enhancement by regions with an attenuation of their own; None without such regions."""
+        if all(part.attenuation is None for region in self.scene.regions for part in region.parts):
+            return None
+        return shading(self.setting.plan.beam, self.world.attenuation, self.setting.plan.extent)
+
+    def shaded(self, scatterers: Scatterers) -> Scatterers:
+        """Scatterers as they are heard through the regions above them."""
+        if self.shading is None:
+            return scatterers
+        return scatterers.weighted(self.shading(scatterers.x, scatterers.z))
+
+    @cached_property
+    def bare_cells(self) -> NDArray[np.float32]:
         """Echogenicity on the fine cells (R, J)."""
         grid = self.setting.plan.grid
         return cell_echogenicity(self.world, grid.fine_x, grid.fine_z, self.setting.plan.geometry)
+
+    @cached_property
+    def field_cells(self) -> NDArray[np.float32]:
+        """Echogenicity on the fine cells (R, J), as it is heard through the regions above it."""
+        if self.shading is None:
+            return self.bare_cells
+        grid = self.setting.plan.grid
+        return self.bare_cells * (self.shading.on_grid(grid.fine_x, grid.fine_z) ** 2).astype(np.float32)
 
     @cached_property
     def field_amplitude(self) -> NDArray[np.float32]:
@@ -156,12 +189,27 @@ class Stage:
 
     @cached_property
     def expectation(self) -> Expectation:
-        """Diffuse mean intensity and fourth cumulant."""
-        if self.cloud is not None:
-            return expect_cloud(self.setting.power, self.seen(self.cloud))
+        """Diffuse mean intensity and fourth cumulant of tissue and rough interfaces."""
+        tissue = self._expect(self.field_cells if self.cloud is None else self.shaded(self.seen(self.cloud)))
+        if not self.targets.rough.amplitude.any():
+            return tissue
+        return replace(tissue, mean=tissue.mean + self._expect(self.shaded(self.targets.rough)).mean)
+
+    @cached_property
+    def resolved(self) -> Array:
+        """Mean intensity (Z, X) of the tissue alone as if nothing above it attenuated, over that of 0 dB tissue."""
+        bare = self.expectation
+        if self.shading is not None or self.targets.rough.amplitude.any():
+            bare = self._expect(self.bare_cells if self.cloud is None else self.seen(self.cloud))
+        return bare.mean / np.where(bare.tissue > 0.0, bare.tissue, np.inf)
+
+    def _expect(self, diffuse: NDArray[np.float32] | Scatterers) -> Expectation:
+        """What echogenicity on the fine cells (R, J), or a cloud, scatters on average."""
         plan, power = self.setting.plan, self.setting.power
+        if isinstance(diffuse, Scatterers):
+            return expect_cloud(power, diffuse)
         margin = (len(plan.grid.fine_x) - len(power.cell_x)) // 2
-        cells = self.field_cells[margin : margin + len(power.row_z), margin : margin + len(power.cell_x)]
+        cells = diffuse[margin : margin + len(power.row_z), margin : margin + len(power.cell_x)]
         return expect(power, cells, self.density, KURTOSIS[self.scene.scatterers.amplitude])
 
     @cached_property
@@ -234,25 +282,54 @@ class Stage:
         return 0.0 if noise is None else self.setting.reference.tissue * 10.0 ** (-noise.snr / 10.0)
 
     @cached_property
-    def points(self) -> Scatterers:
-        """The point targets as scatterers: peak intensity over the mean of 0 dB tissue at their place."""
-        points = self.scene.points
-        position = self.world.move(np.array([(p.position[0], 0.0, p.position[1]) for p in points]).reshape(-1, 3))
-        level = np.array([p.amplitude for p in points])
-        tissue, peak = self.setting.power.at(position[:, 0], position[:, 2])
-        amplitude = np.sqrt(10.0 ** (level / 10.0) * tissue / np.where(peak > 0.0, peak, np.inf))
-        return Scatterers(position, amplitude)
+    def targets(self) -> Targets:
+        """The echoes that the scene fixes."""
+        return Targets(self.scene, self.setting.power)
+
+    @cached_property
+    def fixed(self) -> Scatterers:
+        """Everything that the scene fixes: points, wires, interfaces and reverberation, as they are heard here."""
+        targets = self.targets
+        reached = self.shaded(joined(self.seen(targets.points), targets.wires, targets.mirrors))
+        return joined(reached, targets.repeats)
 
     @cached_property
     def coherent(self) -> Image | None:
-        """Deterministic IQ (Z, X) of the points, before TGC; None without points."""
-        return self.setting.echo(self.seen(self.points)) if self.scene.points else None
+        """Deterministic IQ (Z, X) of everything that the scene fixes, before TGC; None without such things."""
+        return self.setting.echo(self.fixed) if len(self.fixed) else None
+
+    @cached_property
+    def haze_mean(self) -> Array:
+        """Mean intensity (Z, X) of the haze, before TGC: as tissue of its level would have."""
+        return self._haze(self.setting.plan.grid.z)[:, None] * self.setting.power.tissue
+
+    def _haze(self, depth: Array) -> Array:
+        """Echogenicity (D,), a power, of tissue that looks as bright as the haze."""
+        haze = self.scene.haze
+        level = 0.0 if haze is None else 10.0 ** (haze.level / 10.0)
+        fade = math.inf if haze is None or haze.depth is None else haze.depth
+        return level * np.exp(-np.maximum(depth, 0.0) / fade)
+
+    @cached_property
+    def haze_amplitude(self) -> NDArray[np.float32]:
+        """Standard deviation of the haze's noise on the fine cells (R, J)."""
+        grid = self.setting.plan.grid
+        cells = np.broadcast_to(self._haze(grid.fine_z)[:, None], (len(grid.fine_z), len(grid.fine_x)))
+        return psf.field_amplitude(self.setting.plan, cells.astype(np.float32), self.setting.power.field_strength)
+
+    def rough(self, generator: np.random.Generator) -> Scatterers:
+        """A draw of the diffuse part of interfaces: heights over a cycle of phase, and random signs."""
+        mean = self.shaded(self.targets.rough)
+        position, count = mean.position.copy(), len(mean)
+        position[:, 2] += self.setting.plan.beam.wavelength * (generator.random(count) - 0.5) / 2.0
+        return Scatterers(position, mean.amplitude * (2.0 * generator.integers(0, 2, count) - 1.0))
 
     @cached_property
     def law(self) -> Law:
         """What the intensity of every pixel follows."""
         expected, gain = self.expectation, self.amplification**2
         noise = np.where(self.setting.noise.heard, self.noise_power, 0.0) if self.noise_power else 0.0
+        noise = noise + self.haze_mean if self.scene.haze else noise
         coherent = 0.0 if self.coherent is None else self.coherent.astype(np.complex128) * self.amplification
         return Law(
             mean=expected.mean * gain,
@@ -273,11 +350,10 @@ class Stage:
     @cached_property
     def truth(self) -> Truth:
         """The four truths, of a sector those of its lines."""
-        expected, grid, law = self.expectation, self.setting.plan.grid, self.law
+        grid, law = self.setting.plan.grid, self.law
         diffuse = law.mean + law.noise
         few = (np.abs(law.fourth) > (2.0 / FEW_SCATTERERS) * diffuse**2) & (diffuse > 10.0 ** (FLOOR_DB / 10.0))
-        ratio = expected.mean / np.where(expected.tissue > 0.0, expected.tissue, np.inf)
-        resolved = 10.0 * np.log10(np.maximum(ratio, 10.0 ** (FLOOR_DB / 10.0)))
+        resolved = 10.0 * np.log10(np.maximum(self.resolved, 10.0 ** (FLOOR_DB / 10.0)))
         x, z = self.setting.plan.geometry.to_space(grid.x[None, :], grid.z[:, None])
         return Truth(
             bmode=mean_bmode(diffuse, np.abs(law.coherent) ** 2, law.fourth).astype(np.float32),
@@ -303,19 +379,23 @@ class Stage:
         law = self.law
         return self.screen.mean(law.mean + law.noise, np.abs(law.coherent) ** 2, law.fourth)
 
-    def iq(self, clouds: np.random.Generator, noises: np.random.Generator) -> tuple[Image, Scatterers | None]:
+    def iq(self, streams: Streams) -> tuple[Image, Scatterers | None]:
         """IQ (Z, X) after noise and TGC, 1 at 0 dB, and the cloud that was drawn; from these streams."""
         setting, cloud = self.setting, None
         if self.given is None and self.scene.scatterers.model == "field":
-            iq = psf.run_field(setting.plan, self.field_amplitude, clouds)
+            iq = psf.run_field(setting.plan, self.field_amplitude, streams.scatterers)
         else:
-            cloud = self.scatterers(clouds)
+            cloud = self.scatterers(streams.scatterers)
             whole = self.given is not None or self.scene.scatterers.model == "volume"
-            iq = setting.echo(self.seen(cloud), elevation=whole)
+            iq = setting.echo(self.shaded(self.seen(cloud)), elevation=whole)
         if self.coherent is not None:
             iq = iq + self.coherent
+        if self.targets.rough.amplitude.any():
+            iq = iq + setting.echo(self.rough(streams.roughness))
+        if self.scene.haze:
+            iq = iq + psf.run_field(setting.plan, self.haze_amplitude, streams.haze)
         if self.noise_power:
-            iq = iq + np.float32(math.sqrt(self.noise_power)) * setting.noise.draw(noises)
+            iq = iq + np.float32(math.sqrt(self.noise_power)) * setting.noise.draw(streams.noise)
         return iq * self.amplification.astype(np.float32), cloud
 
 

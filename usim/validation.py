@@ -32,7 +32,7 @@ from usim.phantom.draw import SCATTERERS, draw, substream
 from usim.phantom.load import Phantom, load_phantom
 from usim.phantom.schema import CloudSpec, Scene
 from usim.scan import Sector
-from usim.scatterers import Scatterers
+from usim.scatterers import Scatterers, joined
 from usim.stage import Setting, Stage
 from usim.transmit import FocusedScan, PlaneScan
 
@@ -332,12 +332,6 @@ def thin(cloud: Scatterers, most: int) -> Scatterers:
     return Scatterers(cloud.position[::every], cloud.amplitude[::every] * math.sqrt(every))
 
 
-def together(*clouds: Scatterers) -> Scatterers:
-    """One cloud of several."""
-    position = np.concatenate([cloud.position for cloud in clouds])
-    return Scatterers(position, np.concatenate([cloud.amplitude for cloud in clouds]))
-
-
 def _check(numbers: dict[str, int | None], psf: str | None) -> None:
     for name, value in numbers.items():
         least, most = (1, {"bands": MOST_BANDS}.get(name)) if name in ("scatterers", "bands") else (0, None)
@@ -429,7 +423,7 @@ def validate(
 
     phantom: what load_phantom returns, or a path or name for it.  index: which frame.  seed: replaces the phantom's.
     scatterers: at most so many are imaged, every k-th of those drawn, made stronger by the root of k.
-    psf: of the image engine; None: the phantom's own.  points: whether point targets are imaged too.
+    psf: of the image engine; None: the phantom's own.  points: whether what the scene fixes is imaged too.
     bands: of depth, into which the comparison is split.  progress: gets a line for every step.
 
     Raises ConfigError for arguments outside their limits, a phantom without scatterers (model: field) or with none in
@@ -447,8 +441,8 @@ def validate(
     setting = Setting.of(scene)
     stage = Stage(scene, setting, load_cloud(loaded, scene))
     cloud = stage.scatterers(substream(seed, index, SCATTERERS))
-    used = thin(cloud, scatterers)
-    imaged = together(used, stage.points) if points else used
+    used = thin(stage.shaded(cloud), scatterers)
+    imaged = joined(used, stage.fixed) if points else used
     _refuse_empty(setting.plan, imaged, loaded.source)
     pair = Pair.of(scene, setting.plan)
     progress(f"imaging {len(imaged)} scatterers by the exact engine and with psf: {scene.psf}")

@@ -36,6 +36,7 @@ FLOORS = (
     ("usim.pipeline",),
     ("usim.compounding",),
     ("usim.stage",),
+    ("usim.targets",),
     ("usim.rf",),
     ("usim.io",),
     (

@@ -22,12 +22,14 @@ from usim.phantom.schema import Scene
 PARAMETERS: Final = 0
 SCATTERERS: Final = 1
 NOISE: Final = 2
+HAZE: Final = 5
+ROUGHNESS: Final = 6
 
 
 def substream(seed: int, index: int, purpose: int, look: int = 0) -> np.random.Generator:
     """Return the random generator of one purpose in one look at one scene.
 
-    seed: start of everything. index: number of the scene. purpose: PARAMETERS, SCATTERERS or NOISE.
+    seed: start of everything. index: number of the scene. purpose: PARAMETERS, SCATTERERS, NOISE, HAZE or ROUGHNESS.
     look: number of the draw of the same scene.
 
     >>> float(substream(7, 0, NOISE).random()) == float(substream(7, 0, NOISE).random())

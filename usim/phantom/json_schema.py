@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from usim.phantom.ranges import FIXED, MOST_COPIES, MOST_OPTIONS
+from usim.phantom.ranges import FIXED, MOST_COPIES, MOST_OPTIONS, REPEATED
 from usim.phantom.schema import NOT_IN_PHANTOMS, Scene
 from usim.probe import PRESETS
 
@@ -31,7 +31,7 @@ def json_schema() -> dict[str, Any]:
     for name, definition in definitions.items():
         _open(definition, _COMMON.get(name, set()))
     _open(schema, {str(path[0]) for path in FIXED if len(path) == 1})
-    for part in ("regions", "points"):
+    for part in REPEATED:
         for item in _references(schema["properties"][part]):
             definitions[item]["properties"]["repeat"] = {
                 **_wrapped({"type": "integer", "minimum": 0, "maximum": MOST_COPIES}),

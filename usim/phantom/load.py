@@ -16,12 +16,13 @@ from usim.description import Refusal, refusals
 from usim.errors import ConfigError, ResourceError
 from usim.phantom import ranges
 from usim.phantom.cloud import read_cloud
-from usim.phantom.schema import MOST_POINTS, MOST_REGIONS, CloudFile, Scene
+from usim.phantom.schema import MOST_INTERFACES, MOST_POINTS, MOST_REGIONS, MOST_WIRES, CloudFile, Scene
 from usim.phantom.strict_yaml import MOST_BYTES, Mark, Marked, decode, pointed, read_yaml
 from usim.phantom.views import View, shape_of
 from usim.units import did_you_mean, show
 
 MOST_ERRORS: Final = 20
+MOST: Final = {"regions": MOST_REGIONS, "points": MOST_POINTS, "wires": MOST_WIRES, "interfaces": MOST_INTERFACES}
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _check(document: dict[str, Any]) -> Iterator[Refusal]:
 
 def _check_corner(corner: ranges.Corner) -> Iterator[Refusal]:
     yield from corner.problems
-    for key, most in (("regions", MOST_REGIONS), ("points", MOST_POINTS)):
+    for key, most in MOST.items():
         items = corner.data.get(key)
         count = sum(corner.copies.get((key, i), 1) for i in range(len(items))) if isinstance(items, list) else 0
         if count > most:

@@ -6,7 +6,7 @@
     {integer: [a, b]}      a whole number, both ends included
     {choice: [...]}        one of the options, each equally likely; an option may be a value, a mapping or a range
 
-An item of `regions` or `points` may also carry `repeat: n`, n a whole number or a range: so many copies of the item,
+An item of `regions`, `points`, `wires` or `interfaces` may also carry `repeat: n`, n a whole number or a range: so many copies of the item,
 each drawn by itself.
 """
 
@@ -29,7 +29,7 @@ MOST_OPTIONS: Final = 64
 MOST_VARIANTS: Final = 256
 MOST_COPIES: Final = 4096
 TRUNCATION: Final = 4.0
-REPEATED: Final = ("regions", "points")
+REPEATED: Final = ("regions", "points", "wires", "interfaces")
 FIXED: Final[dict[Path, str]] = {
     (): "a phantom is one document; use choices inside it",
     ("frames",): "the number of frames is one number",

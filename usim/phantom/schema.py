@@ -10,8 +10,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from usim.description import Description
 from usim.medium import Medium
 from usim.phantom.motion import MOST_WAY, Flow, Sequence
-from usim.phantom.regions import AnyRegion, Echogenicity, Position
+from usim.phantom.regions import AnyRegion, Echogenicity
 from usim.phantom.screen import Display
+from usim.phantom.structure import Haze, Interface, Point, Reverberation, Wire
 from usim.phantom.views import MOST_LOOKS, Angles, Compound, Sweep
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Sector, Tgc
@@ -23,6 +24,8 @@ from usim.units import Count, Quantity, did_you_mean, show
 NOT_IN_PHANTOMS = ("positions", "normals", "impulse_response")
 MOST_REGIONS = 4096
 MOST_POINTS = 65536
+MOST_WIRES = 65536
+MOST_INTERFACES = 1024
 MOST_FRAMES = 10**9
 # 64 lattice nodes of 8 bytes each: 128 MB of texture at most.
 MOST_TEXTURE_CELLS = 250_000
@@ -88,17 +91,6 @@ class Background(Description):
     """Slow variation in space; none unless given."""
 
 
-class Point(Description):
-    """A coherent point target, at elevation 0."""
-
-    name: Annotated[str, Field(max_length=100)] = "point"
-    """The name in the list of points."""
-    position: Position
-    """Metres; (x, z)."""
-    amplitude: Annotated[float, Quantity("level", least=-100.0, most=150.0)]
-    """dB; peak intensity over mean 0 dB tissue at that place, before interference."""
-
-
 class Scene(Description):
     """One concrete scene: probe, medium, scan and what is in front of the probe; later regions lie over earlier ones.
 
@@ -139,6 +131,14 @@ class Scene(Description):
     """Shapes of other echogenicity; label k is region k, counted from 1."""
     points: Annotated[tuple[Point, ...], Field(max_length=MOST_POINTS)] = ()
     """Point targets."""
+    wires: Annotated[tuple[Wire, ...], Field(max_length=MOST_WIRES)] = ()
+    """Wires across the image plane."""
+    interfaces: Annotated[tuple[Interface, ...], Field(max_length=MOST_INTERFACES)] = ()
+    """Specular surfaces: coherent lines whose brightness depends on their angle to the beam."""
+    reverberation: Reverberation | None = None
+    """Flat lines below the probe, from echoes that bounce close to it; none unless given."""
+    haze: Haze | None = None
+    """Diffuse clutter over the image; none unless given."""
     looks: Annotated[int, Count(1, MOST_LOOKS)] = 1
     """Images of each scene with scatterers and noise drawn anew."""
     sweep: Sweep | None = None

@@ -76,7 +76,7 @@ def echogenicity_at(scene: Scene, x: ArrayLike, z: ArrayLike, labels: NDArray[np
 
 def attenuation_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
     """Return the attenuation at points (x, z), metres, in dB/cm/MHz one way; the medium's where no region gives one."""
-    own = (scene.medium.attenuation, *(region.attenuation for region in scene.regions))
+    own = (scene.medium.attenuation, *(part.attenuation for region in scene.regions for part in region.parts))
     return np.array([own[0] if value is None else value for value in own])[label_at(scene, x, z)]
 
 

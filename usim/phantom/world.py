@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from usim.phantom import deform
 from usim.phantom.schema import Scene
-from usim.phantom.truth import echogenicity_at, echogenicity_db_at, label_at
+from usim.phantom.truth import attenuation_at, echogenicity_at, echogenicity_db_at, label_at
 
 Array = NDArray[np.float64]
 
@@ -38,6 +38,10 @@ class World:
     def echogenicity_db(self, x: ArrayLike, z: ArrayLike) -> Array:
         """Scattering strength at (x, z) in dB of the reference tissue; -100 where anechoic."""
         return echogenicity_db_at(self.scene, *self._origin(x, z))
+
+    def attenuation(self, x: ArrayLike, z: ArrayLike) -> Array:
+        """Attenuation at (x, z), one way, dB/cm/MHz, to the medium's power of the frequency."""
+        return attenuation_at(self.scene, *self._origin(x, z))
 
     def displacement(self, x: ArrayLike, z: ArrayLike) -> Array:
         """How far what is at (x, z) has come since time 0: (..., 2) metres."""

@@ -1,0 +1,153 @@
+"""What a scene fixes, as scatterers: points, wires, and specular surfaces laid out along their curves.
+
+A wire is a line of scatterers along elevation. At one depth the integral of the elevation profile along it is a constant
+complex factor, which the definition of its amplitude (the peak) takes out: it is made as its scatterer in the image
+plane, in every elevation slice alike.
+
+A surface is a line of equal scatterers in its curve, all in phase, LINE_STEP of a wavelength apart. Their echoes add up
+where the surface faces the beam and cancel elsewhere, which is the mirror's law and needs no other. Heights of Gaussian
+roughness sigma take from the mirror what they give to speckle (Beckmann and Spizzichino 1963; two-way phase
+g = 2 k sigma cos(angle), and a correlation of the heights over half a wavelength, too short for the beam to see):
+
+    amplitude exp(-g^2 / 2)  coherent,      q^2 (1 - exp(-g^2)) wavelength / 2  mean strength per metre, diffuse
+
+with q the amplitude per metre of the smooth surface.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+
+from usim.engines.expect import PowerPlan
+from usim.phantom.schema import Scene
+from usim.phantom.structure import Interface, Point, Reverberation, Wire
+from usim.scatterers import Scatterers, joined
+
+Array = NDArray[np.float64]
+LINE_STEP = 1.0 / 8.0  # of the wavelength at the centre frequency, between a surface's scatterers
+TAPER = 1e-3  # metres over which a surface begins and ends, a quarter of it at most
+PLACES = (4e-3, 1e-3)  # metres along x and z between the places where a surface's amplitude is computed
+NOTHING = Scatterers(np.zeros((0, 3)), np.zeros(0))
+PER_SEGMENT = 64  # points of a curve between two given ones, for its length
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The fixed echoes of a scene, as a setting with this power plan hears them."""
+
+    scene: Scene
+    power: PowerPlan
+
+    @cached_property
+    def points(self) -> Scatterers:
+        """Point targets."""
+        return self._at_peak(self.scene.points)
+
+    @cached_property
+    def wires(self) -> Scatterers:
+        """Wires, in the image plane."""
+        return self._at_peak(self.scene.wires)
+
+    @cached_property
+    def mirrors(self) -> Scatterers:
+        """The coherent part of interfaces."""
+        return self._interfaces[0]
+
+    @cached_property
+    def rough(self) -> Scatterers:
+        """The diffuse part of interfaces: rms amplitudes at the curve."""
+        return self._interfaces[1]
+
+    @cached_property
+    def repeats(self) -> Scatterers:
+        """Reverberation: lines where nothing is, which no shadow reaches."""
+        image, margin = self.scene.image, 2.0 * TAPER
+        lines = []
+        if self.scene.reverberation is not None:
+            across = self.scene.reverberation.x or (image.x[0] - margin, image.x[1] + margin)
+            lines += [self._line(path, level, 0.0)[0] for path, level in _flat_lines(self.scene.reverberation, across)]
+        for interface in self.scene.interfaces:
+            lines += [self._line(path, level, interface.roughness)[0] for path, level in _bounces(interface)]
+        return joined(NOTHING, *lines)
+
+    def _at_peak(self, targets: Sequence[Point | Wire]) -> Scatterers:
+        """Scatterers whose peak intensity is that asked for, over the mean of 0 dB tissue at their place."""
+        if not targets:
+            return NOTHING
+        position = np.array([(t.position[0], 0.0, t.position[1]) for t in targets])
+        level = np.array([t.amplitude for t in targets])
+        tissue, peak = self.power.at(position[:, 0], position[:, 2])
+        amplitude = np.sqrt(10.0 ** (level / 10.0) * tissue / np.where(peak > 0.0, peak, np.inf))
+        return Scatterers(position, amplitude)
+
+    @cached_property
+    def _interfaces(self) -> tuple[Scatterers, Scatterers]:
+        parts = [self._line(i.path, i.amplitude, i.roughness) for i in self.scene.interfaces]
+        return joined(NOTHING, *(mirror for mirror, _ in parts)), joined(NOTHING, *(rough for _, rough in parts))
+
+    def _line(self, path: Sequence[tuple[float, float]], level: float, roughness: float) -> tuple[Scatterers, Scatterers]:
+        """Coherent scatterers, and the rms amplitudes of the diffuse ones, of a surface along a path."""
+        beam = self.power.plan.beam
+        place, along, length = curve(path, LINE_STEP * beam.wavelength)
+        step = length / len(place)
+        per_metre = self._per_metre(place, level)
+        arc = step * (np.arange(len(place)) + 0.5)
+        ramp = min(TAPER, length / 4.0)
+        taper = 0.5 - 0.5 * np.cos(np.pi * np.clip(np.minimum(arc, length - arc) / ramp, 0.0, 1.0))
+        # a steered plane wave is mirrored back to the aperture by what halves its angle
+        facing = np.abs(along[:, 0] * math.cos(beam.steering / 2.0) - along[:, 1] * math.sin(beam.steering / 2.0))
+        wavelength = beam.wavelength_at(place[:, 1])
+        phase = 4.0 * math.pi / wavelength * roughness * facing
+        position = np.stack([place[:, 0], np.zeros(len(place)), place[:, 1]], axis=1)
+        amplitude = per_metre * taper
+        diffuse = np.sqrt(-np.expm1(-(phase**2)) * wavelength / 2.0 * step)
+        mirror = Scatterers(position, amplitude * step * np.exp(-0.5 * phase**2))
+        return mirror, Scatterers(position, amplitude * diffuse)
+
+    def _per_metre(self, place: Array, level: float) -> Array:
+        """Amplitude per metre (N,) of a surface at places (N, 2)."""
+        apart = np.abs(np.diff(place, axis=0)).sum(axis=0) / np.array(PLACES)
+        node = np.unique(np.linspace(0, len(place) - 1, math.ceil(apart.max(initial=0.0)) + 2).astype(int))
+        x, z = place[node].T
+        z = np.maximum(z, self.power.plan.beam.wavelength)
+        tissue, flat = self.power.at(x, z)[0], self.power.flat(x, z)
+        amplitude = np.sqrt(10.0 ** (level / 10.0) * tissue / np.where(flat > 0.0, flat, np.inf))
+        return np.interp(np.arange(len(place)), node, amplitude)
+
+
+def curve(path: Sequence[tuple[float, float]], step: float) -> tuple[Array, Array, float]:
+    """Points (N, 2) in the middle of equal pieces, at most `step` long, of a smooth curve; unit tangents; its length.
+
+    The curve is the natural cubic spline through the path's points over their distances: a straight line for two.
+    """
+    corner = np.array(path)
+    chord = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(corner, axis=0).T))))
+    spline = CubicSpline(chord, corner, bc_type="natural")
+    fine = np.interp(np.linspace(0.0, len(path) - 1.0, PER_SEGMENT * (len(path) - 1) + 1), np.arange(len(path)), chord)
+    arc = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(spline(fine), axis=0).T))))
+    count = math.ceil(arc[-1] / step)
+    at = np.interp((np.arange(count) + 0.5) / count * arc[-1], arc, fine)
+    slope = spline(at, 1)
+    return spline(at), slope / np.hypot(*slope.T)[:, None], float(arc[-1])
+
+
+def _flat_lines(
+    spec: Reverberation, across: tuple[float, float]
+) -> Iterator[tuple[tuple[tuple[float, float], ...], float]]:
+    for k in range(spec.count):
+        depth = (k + 1) * spec.spacing
+        yield ((across[0], depth), (across[1], depth)), spec.level - k * spec.decay
+
+
+def _bounces(interface: Interface) -> Iterator[tuple[tuple[tuple[float, float], ...], float]]:
+    """Paths and levels of an interface's copies: copy k has gone k + 1 times as deep."""
+    for k in range(interface.reverberation.count if interface.reverberation else 0):
+        path = tuple((x, (k + 2) * z) for x, z in interface.path)
+        yield path, interface.amplitude - (k + 1) * interface.reverberation.decay
