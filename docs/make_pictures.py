@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel
 
 from usim.medium import Medium
-from usim.phantom import motion, regions, schema, screen, views
+from usim.phantom import motion, regions, schema, screen, structure, views
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Sector
 from usim.transmit import FocusedScan, PlaneScan
@@ -44,7 +44,12 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "background": (schema.Background,),
     "background.texture": (schema.Texture,),
     "regions": SHAPES,
-    "points": (schema.Point,),
+    "points": (structure.Point,),
+    "wires": (structure.Wire,),
+    "interfaces": (structure.Interface,),
+    "interfaces.reverberation": (structure.Bounces,),
+    "reverberation": (structure.Reverberation,),
+    "haze": (structure.Haze,),
     "sweep": (views.Sweep,),
     "sequence": (motion.Sequence,),
     "compound": (views.Compound,),
@@ -53,6 +58,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "display.tgc_error": (screen.Sliders, screen.DriftingGain),
 }
 RANGES = ("uniform", "log_uniform", "normal", "integer", "choice", "regions.repeat", "points.repeat")
+RANGES += ("wires.repeat", "interfaces.repeat")
 FRAMES = (*RANGES[:5], "frames", "looks", "angles", "sweep.slices", "sweep.step", "sequence.times", "sequence.rate")
 FRAMES += ("display.persistence",)
 LABELLED = ("regions", "regions.name", "regions.shape", "background.name", "scatterers.file")
@@ -118,7 +124,7 @@ def facts(key: str) -> str:
 
 def keys() -> list[str]:
     """Return every key of the language but those that only hold other keys."""
-    nested = set(MODELS) - {"", "background.texture"}
+    nested = set(MODELS) - {"", "background.texture", "interfaces.reverberation"}
     found = []
     for prefix, models in MODELS.items():
         for model in models:

@@ -257,11 +257,11 @@ def _placed(targets: Sequence[Point | Wire], scatterers: Scatterers) -> list[dic
     return [
         {
             "name": target.name,
-            "position": list(target.position),
+            "position": [float(scatterers.x[i]), float(scatterers.z[i])],
             "amplitude_db": target.amplitude,
-            "scattering_amplitude": float(a),
+            "scattering_amplitude": float(scatterers.amplitude[i]),
         }
-        for target, a in zip(targets, scatterers.amplitude, strict=True)
+        for i, target in enumerate(targets)
     ]
 
 

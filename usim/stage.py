@@ -284,7 +284,7 @@ class Stage:
     @cached_property
     def targets(self) -> Targets:
         """The echoes that the scene fixes."""
-        return Targets(self.scene, self.setting.power)
+        return Targets(self.world, self.setting.power)
 
     @cached_property
     def fixed(self) -> Scatterers:

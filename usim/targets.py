@@ -1,6 +1,6 @@
 """What a scene fixes, as scatterers: points, wires, and specular surfaces laid out along their curves.
 
-A wire is a line of scatterers along elevation. At one depth the integral of the elevation profile along it is a constant
+A wire is a line of scatterers along elevation. At one depth the integral of the elevation profile along it is one
 complex factor, which the definition of its amplitude (the peak) takes out: it is made as its scatterer in the image
 plane, in every elevation slice alike.
 
@@ -17,7 +17,7 @@ with q the amplitude per metre of the smooth surface.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from usim.engines.expect import PowerPlan
-from usim.phantom.schema import Scene
-from usim.phantom.structure import Interface, Point, Reverberation, Wire
+from usim.phantom.structure import Interface, Point, Wire
+from usim.phantom.world import World
 from usim.scatterers import Scatterers, joined
 
 Array = NDArray[np.float64]
@@ -40,20 +40,20 @@ PER_SEGMENT = 64  # points of a curve between two given ones, for its length
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """The fixed echoes of a scene, as a setting with this power plan hears them."""
+    """The fixed echoes of a scene as it stands, as a setting with this power plan hears them."""
 
-    scene: Scene
+    world: World
     power: PowerPlan
 
     @cached_property
     def points(self) -> Scatterers:
         """Point targets."""
-        return self._at_peak(self.scene.points)
+        return self._at_peak(self.world.scene.points)
 
     @cached_property
     def wires(self) -> Scatterers:
         """Wires, in the image plane."""
-        return self._at_peak(self.scene.wires)
+        return self._at_peak(self.world.scene.wires)
 
     @cached_property
     def mirrors(self) -> Scatterers:
@@ -62,26 +62,37 @@ class Targets:
 
     @cached_property
     def rough(self) -> Scatterers:
-        """The diffuse part of interfaces: rms amplitudes at the curve."""
+        """The diffuse part of interfaces: rms amplitudes along their curves."""
         return self._interfaces[1]
 
     @cached_property
     def repeats(self) -> Scatterers:
-        """Reverberation: lines where nothing is, which no shadow reaches."""
-        image, margin = self.scene.image, 2.0 * TAPER
-        lines = []
-        if self.scene.reverberation is not None:
-            across = self.scene.reverberation.x or (image.x[0] - margin, image.x[1] + margin)
-            lines += [self._line(path, level, 0.0)[0] for path, level in _flat_lines(self.scene.reverberation, across)]
-        for interface in self.scene.interfaces:
-            lines += [self._line(path, level, interface.roughness)[0] for path, level in _bounces(interface)]
+        """Echoes that come more than once, from depths where nothing is: no shadow reaches them."""
+        scene, lines = self.world.scene, []
+        spec = scene.reverberation
+        if spec is not None:
+            margin = 2.0 * TAPER
+            left, right = spec.x or (scene.image.x[0] - margin, scene.image.x[1] + margin)
+            for k in range(spec.count):
+                depth = (k + 1) * spec.spacing
+                line = curve(((left, depth), (right, depth)), self._step)
+                lines.append(self._surface(line, spec.level - k * spec.decay, 0.0)[0])
+        for interface in scene.interfaces:
+            bounces = interface.reverberation
+            for k in range(1, bounces.count + 1) if bounces else ():
+                line = self._line(interface) * np.array([1.0, k + 1.0])
+                lines.append(self._surface(line, interface.amplitude - k * bounces.decay, interface.roughness)[0])
         return joined(NOTHING, *lines)
+
+    @property
+    def _step(self) -> float:
+        return LINE_STEP * self.power.plan.beam.wavelength
 
     def _at_peak(self, targets: Sequence[Point | Wire]) -> Scatterers:
         """Scatterers whose peak intensity is that asked for, over the mean of 0 dB tissue at their place."""
         if not targets:
             return NOTHING
-        position = np.array([(t.position[0], 0.0, t.position[1]) for t in targets])
+        position = self.world.move(np.array([(t.position[0], 0.0, t.position[1]) for t in targets]))
         level = np.array([t.amplitude for t in targets])
         tissue, peak = self.power.at(position[:, 0], position[:, 2])
         amplitude = np.sqrt(10.0 ** (level / 10.0) * tissue / np.where(peak > 0.0, peak, np.inf))
@@ -89,32 +100,34 @@ class Targets:
 
     @cached_property
     def _interfaces(self) -> tuple[Scatterers, Scatterers]:
-        parts = [self._line(i.path, i.amplitude, i.roughness) for i in self.scene.interfaces]
+        parts = [self._surface(self._line(i), i.amplitude, i.roughness) for i in self.world.scene.interfaces]
         return joined(NOTHING, *(mirror for mirror, _ in parts)), joined(NOTHING, *(rough for _, rough in parts))
 
-    def _line(self, path: Sequence[tuple[float, float]], level: float, roughness: float) -> tuple[Scatterers, Scatterers]:
-        """Coherent scatterers, and the rms amplitudes of the diffuse ones, of a surface along a path."""
-        beam = self.power.plan.beam
-        place, along, length = curve(path, LINE_STEP * beam.wavelength)
-        step = length / len(place)
-        per_metre = self._per_metre(place, level)
-        arc = step * (np.arange(len(place)) + 0.5)
-        ramp = min(TAPER, length / 4.0)
-        taper = 0.5 - 0.5 * np.cos(np.pi * np.clip(np.minimum(arc, length - arc) / ramp, 0.0, 1.0))
+    def _line(self, interface: Interface) -> Array:
+        """Points (N, 2) along an interface as it lies now."""
+        return self.world.move(_in_plane(curve(interface.path, self._step)))[:, [0, 2]]
+
+    def _surface(self, place: Array, level: float, roughness: float) -> tuple[Scatterers, Scatterers]:
+        """Coherent scatterers, and the rms amplitudes of the diffuse ones, of a surface through places (N, 2)."""
+        beam, along = self.power.plan.beam, np.gradient(place, axis=0)
+        step = np.hypot(*along.T)
+        arc = np.cumsum(step) - step / 2.0
+        ramp = min(TAPER, arc[-1] / 4.0)
+        taper = 0.5 - 0.5 * np.cos(np.pi * np.clip(np.minimum(arc, arc[-1] - arc) / ramp, 0.0, 1.0))
+        amplitude = self._per_metre(place, level) * taper
         # a steered plane wave is mirrored back to the aperture by what halves its angle
-        facing = np.abs(along[:, 0] * math.cos(beam.steering / 2.0) - along[:, 1] * math.sin(beam.steering / 2.0))
+        half = beam.steering / 2.0
+        facing = np.abs(along[:, 0] * math.cos(half) - along[:, 1] * math.sin(half)) / step
         wavelength = beam.wavelength_at(place[:, 1])
         phase = 4.0 * math.pi / wavelength * roughness * facing
-        position = np.stack([place[:, 0], np.zeros(len(place)), place[:, 1]], axis=1)
-        amplitude = per_metre * taper
+        mirror = Scatterers(_in_plane(place), amplitude * step * np.exp(-0.5 * phase**2))
         diffuse = np.sqrt(-np.expm1(-(phase**2)) * wavelength / 2.0 * step)
-        mirror = Scatterers(position, amplitude * step * np.exp(-0.5 * phase**2))
-        return mirror, Scatterers(position, amplitude * diffuse)
+        return mirror, Scatterers(mirror.position, amplitude * diffuse)
 
     def _per_metre(self, place: Array, level: float) -> Array:
         """Amplitude per metre (N,) of a surface at places (N, 2)."""
         apart = np.abs(np.diff(place, axis=0)).sum(axis=0) / np.array(PLACES)
-        node = np.unique(np.linspace(0, len(place) - 1, math.ceil(apart.max(initial=0.0)) + 2).astype(int))
+        node = np.unique(np.linspace(0, len(place) - 1, math.ceil(apart.max()) + 2).astype(int))
         x, z = place[node].T
         z = np.maximum(z, self.power.plan.beam.wavelength)
         tissue, flat = self.power.at(x, z)[0], self.power.flat(x, z)
@@ -122,8 +135,13 @@ class Targets:
         return np.interp(np.arange(len(place)), node, amplitude)
 
 
-def curve(path: Sequence[tuple[float, float]], step: float) -> tuple[Array, Array, float]:
-    """Points (N, 2) in the middle of equal pieces, at most `step` long, of a smooth curve; unit tangents; its length.
+def _in_plane(place: Array) -> Array:
+    """Positions (N, 3) of places (N, 2) in the image plane."""
+    return np.insert(place, 1, 0.0, axis=1)
+
+
+def curve(path: Sequence[tuple[float, float]], step: float) -> Array:
+    """Points (N, 2) in the middle of equal pieces, at most `step` long and at least 4, of a smooth curve.
 
     The curve is the natural cubic spline through the path's points over their distances: a straight line for two.
     """
@@ -132,22 +150,6 @@ def curve(path: Sequence[tuple[float, float]], step: float) -> tuple[Array, Arra
     spline = CubicSpline(chord, corner, bc_type="natural")
     fine = np.interp(np.linspace(0.0, len(path) - 1.0, PER_SEGMENT * (len(path) - 1) + 1), np.arange(len(path)), chord)
     arc = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(spline(fine), axis=0).T))))
-    count = math.ceil(arc[-1] / step)
-    at = np.interp((np.arange(count) + 0.5) / count * arc[-1], arc, fine)
-    slope = spline(at, 1)
-    return spline(at), slope / np.hypot(*slope.T)[:, None], float(arc[-1])
-
-
-def _flat_lines(
-    spec: Reverberation, across: tuple[float, float]
-) -> Iterator[tuple[tuple[tuple[float, float], ...], float]]:
-    for k in range(spec.count):
-        depth = (k + 1) * spec.spacing
-        yield ((across[0], depth), (across[1], depth)), spec.level - k * spec.decay
-
-
-def _bounces(interface: Interface) -> Iterator[tuple[tuple[tuple[float, float], ...], float]]:
-    """Paths and levels of an interface's copies: copy k has gone k + 1 times as deep."""
-    for k in range(interface.reverberation.count if interface.reverberation else 0):
-        path = tuple((x, (k + 2) * z) for x, z in interface.path)
-        yield path, interface.amplitude - (k + 1) * interface.reverberation.decay
+    count = max(4, math.ceil(arc[-1] / step))
+    places: Array = spline(np.interp((np.arange(count) + 0.5) / count * arc[-1], arc, fine))
+    return places

@@ -11,8 +11,9 @@ from usim.description import refusals
 from usim.events import Delays, Diverging, Event, Focused, FullMatrix, PlaneWave
 from usim.medium import Medium
 from usim.phantom.regions import Circle, Ellipse, Layer, Polygon, Rectangle, Triangle
-from usim.phantom.schema import Background, CloudFile, CloudSpec, Point, Scene, Texture
+from usim.phantom.schema import Background, CloudFile, CloudSpec, Scene, Texture
 from usim.phantom.screen import Display, DriftingGain, LogCurve, PowerCurve, Sliders
+from usim.phantom.structure import Bounces, Haze, Interface, Point, Reverberation, Wire
 from usim.probe import PRESETS, Probe, Waveform
 from usim.scan import Image, Noise, Receive
 from usim.transmit import FocusedScan, PlaneScan
@@ -41,6 +42,11 @@ EXAMPLES = {
     Background: [{"echogenicity": 0.0}],
     Texture: [{"std": 2, "correlation": 3 * MM, "seed": 1}],
     Point: [{"position": [5 * MM, 20 * MM], "amplitude": 30}],
+    Wire: [{"position": [5 * MM, 20 * MM], "amplitude": 30}],
+    Interface: [{"path": [[5 * MM, 20 * MM], [7 * MM, 20 * MM]], "amplitude": 30, "roughness": 1e-5}],
+    Bounces: [{"count": 3, "decay": 10}],
+    Reverberation: [{"spacing": 3 * MM, "level": 5, "decay": 6, "count": 5, "x": [-5 * MM, 5 * MM]}],
+    Haze: [{"level": -10, "depth": 10 * MM}],
     Circle: [{**PLACE, "radius": 3 * MM}, {**PLACE, "size": 6 * MM}],
     Ellipse: [{**PLACE, "radii": [4 * MM, 2 * MM]}, {**PLACE, "size": 6 * MM, "aspect": 2}],
     Rectangle: [{**PLACE, "width": 4 * MM, "height": 2 * MM}, {**PLACE, "size": 6 * MM, "aspect": 2}],

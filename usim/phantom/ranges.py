@@ -6,8 +6,8 @@
     {integer: [a, b]}      a whole number, both ends included
     {choice: [...]}        one of the options, each equally likely; an option may be a value, a mapping or a range
 
-An item of `regions`, `points`, `wires` or `interfaces` may also carry `repeat: n`, n a whole number or a range: so many copies of the item,
-each drawn by itself.
+An item of `regions`, `points`, `wires` or `interfaces` may also carry `repeat: n`, n a whole number or a range: so many
+copies of the item, each drawn by itself.
 """
 
 from __future__ import annotations

@@ -96,5 +96,5 @@ class Haze(Description):
 
     level: Annotated[float, Quantity("level", least=-100.0, most=60.0)]
     """dB; mean intensity over that of 0 dB tissue at the same place, extrapolated to the probe."""
-    depth: Annotated[float, Quantity("length", least=0.1e-3, most=0.5)] | None = None
+    depth: Annotated[float, Quantity("length", least=1e-3, most=0.5)] | None = None
     """Metres of depth over which its intensity falls to 1/e; it stays the same unless given."""
