@@ -166,7 +166,7 @@ class Stage:
         """Scatterers as they are heard through the regions above them."""
         if self.shading is None:
             return scatterers
-        return scatterers.weighted(self.shading(scatterers.x, scatterers.z))
+        return scatterers.weighted(self.shading(*self.setting.plan.geometry.to_beam(scatterers.x, scatterers.z)))
 
     @cached_property
     def bare_cells(self) -> NDArray[np.float32]:
@@ -319,9 +319,10 @@ class Stage:
 
     def rough(self, generator: np.random.Generator) -> Scatterers:
         """A draw of the diffuse part of interfaces: heights over a cycle of phase, and random signs."""
-        mean = self.shaded(self.targets.rough)
-        position, count = mean.position.copy(), len(mean)
-        position[:, 2] += self.setting.plan.beam.wavelength * (generator.random(count) - 0.5) / 2.0
+        mean, geometry, count = self.shaded(self.targets.rough), self.setting.plan.geometry, len(self.targets.rough)
+        height = self.setting.plan.beam.wavelength * (generator.random(count) - 0.5) / 2.0
+        angle = geometry.angle(geometry.to_beam(mean.x, mean.z)[0])
+        position = mean.position + height[:, None] * np.stack([np.sin(angle), 0.0 * angle, np.cos(angle)], axis=1)
         return Scatterers(position, mean.amplitude * (2.0 * generator.integers(0, 2, count) - 1.0))
 
     @cached_property

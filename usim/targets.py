@@ -33,6 +33,7 @@ from usim.scatterers import Scatterers, joined
 Array = NDArray[np.float64]
 LINE_STEP = 1.0 / 8.0  # of the wavelength at the centre frequency, between a surface's scatterers
 TAPER = 1e-3  # metres over which a surface begins and ends, a quarter of it at most
+MARGIN = 2.0 * TAPER  # by which reverberation goes beyond the image
 PLACES = (4e-3, 1e-3)  # metres along x and z between the places where a surface's amplitude is computed
 NOTHING = Scatterers(np.zeros((0, 3)), np.zeros(0))
 PER_SEGMENT = 64  # points of a curve between two given ones, for its length
@@ -67,21 +68,23 @@ class Targets:
 
     @cached_property
     def repeats(self) -> Scatterers:
-        """Echoes that come more than once, from depths where nothing is: no shadow reaches them."""
-        scene, lines = self.world.scene, []
-        spec = scene.reverberation
-        if spec is not None:
-            margin = 2.0 * TAPER
-            left, right = spec.x or (scene.image.x[0] - margin, scene.image.x[1] + margin)
-            for k in range(spec.count):
-                depth = (k + 1) * spec.spacing
-                line = curve(((left, depth), (right, depth)), self._step)
-                lines.append(self._surface(line, spec.level - k * spec.decay, 0.0)[0])
+        """Echoes that come more than once, from ranges where nothing is: no shadow reaches them."""
+        scene, plan, lines = self.world.scene, self.power.plan, []
+        geometry, spec = plan.geometry, scene.reverberation
+        for k in range(spec.count) if spec else ():
+            r = (k + 1) * spec.spacing
+            ends = plan.grid.x[[0, -1]] + np.array([-MARGIN, MARGIN])
+            if spec.x:
+                ends = geometry.to_beam(np.array(spec.x), r)[0]
+            v = np.linspace(*ends, max(4, math.ceil(np.ptp(ends) * geometry.spread(r) / self._step)))
+            place = np.stack(geometry.to_space(v, np.full(len(v), r)), axis=1)
+            lines.append(self._surface(place, spec.level - k * spec.decay, 0.0, arc=True)[0])
         for interface in scene.interfaces:
             bounces = interface.reverberation
+            v, r = geometry.to_beam(*self._line(interface).T)
             for k in range(1, bounces.count + 1) if bounces else ():
-                line = self._line(interface) * np.array([1.0, k + 1.0])
-                lines.append(self._surface(line, interface.amplitude - k * bounces.decay, interface.roughness)[0])
+                place = np.stack(geometry.to_space(v, (k + 1.0) * r), axis=1)
+                lines.append(self._surface(place, interface.amplitude - k * bounces.decay, interface.roughness)[0])
         return joined(NOTHING, *lines)
 
     @property
@@ -107,30 +110,35 @@ class Targets:
         """Points (N, 2) along an interface as it lies now."""
         return self.world.move(_in_plane(curve(interface.path, self._step)))[:, [0, 2]]
 
-    def _surface(self, place: Array, level: float, roughness: float) -> tuple[Scatterers, Scatterers]:
-        """Coherent scatterers, and the rms amplitudes of the diffuse ones, of a surface through places (N, 2)."""
+    def _surface(
+        self, place: Array, level: float, roughness: float, *, arc: bool = False
+    ) -> tuple[Scatterers, Scatterers]:
+        """Coherent scatterers, and the rms amplitudes of the diffuse ones, of a surface through places (N, 2).
+
+        arc: it follows the wavefronts of a sector, and `level` is that of such a mirror.
+        """
         beam, along = self.power.plan.beam, np.gradient(place, axis=0)
+        v, r = beam.geometry.to_beam(*place.T)
         step = np.hypot(*along.T)
-        arc = np.cumsum(step) - step / 2.0
-        ramp = min(TAPER, arc[-1] / 4.0)
-        taper = 0.5 - 0.5 * np.cos(np.pi * np.clip(np.minimum(arc, arc[-1] - arc) / ramp, 0.0, 1.0))
-        amplitude = self._per_metre(place, level) * taper
+        way = np.cumsum(step) - step / 2.0
+        ramp = min(TAPER, way[-1] / 4.0)
+        taper = 0.5 - 0.5 * np.cos(np.pi * np.clip(np.minimum(way, way[-1] - way) / ramp, 0.0, 1.0))
+        amplitude = self._per_metre(place, v, r, level, arc) * taper
         # a steered plane wave is mirrored back to the aperture by what halves its angle
-        half = beam.steering / 2.0
-        facing = np.abs(along[:, 0] * math.cos(half) - along[:, 1] * math.sin(half)) / step
-        wavelength = beam.wavelength_at(place[:, 1])
+        tilt = beam.geometry.angle(v) + beam.steering / 2.0
+        facing = np.abs(along[:, 0] * np.cos(tilt) - along[:, 1] * np.sin(tilt)) / step
+        wavelength = beam.wavelength_at(r)
         phase = 4.0 * math.pi / wavelength * roughness * facing
         mirror = Scatterers(_in_plane(place), amplitude * step * np.exp(-0.5 * phase**2))
         diffuse = np.sqrt(-np.expm1(-(phase**2)) * wavelength / 2.0 * step)
         return mirror, Scatterers(mirror.position, amplitude * diffuse)
 
-    def _per_metre(self, place: Array, level: float) -> Array:
-        """Amplitude per metre (N,) of a surface at places (N, 2)."""
+    def _per_metre(self, place: Array, v: Array, r: Array, level: float, arc: bool) -> Array:
+        """Amplitude per metre (N,) of a surface at places (N, 2), and in beam space at (v, r), each (N,)."""
         apart = np.abs(np.diff(place, axis=0)).sum(axis=0) / np.array(PLACES)
         node = np.unique(np.linspace(0, len(place) - 1, math.ceil(apart.max()) + 2).astype(int))
-        x, z = place[node].T
-        z = np.maximum(z, self.power.plan.beam.wavelength)
-        tissue, flat = self.power.at(x, z)[0], self.power.flat(x, z)
+        tissue = self.power.at(*place[node].T)[0]
+        flat = self.power.flat(v[node], np.maximum(r[node], self.power.plan.beam.wavelength), arc=arc)
         amplitude = np.sqrt(10.0 ** (level / 10.0) * tissue / np.where(flat > 0.0, flat, np.inf))
         return np.interp(np.arange(len(place)), node, amplitude)
 

@@ -147,24 +147,23 @@ class CalibratedPower(PowerPlan):
         at = np.clip(np.rint((x - column[0]) / (column[1] - column[0])).astype(int), 0, len(column) - 1)
         return (1.0 - blend) * c.peak[node, at] + blend * c.peak[node + 1, at]
 
-    def flat(self, x: Array, z: Array) -> Array:
-        """Peak intensity of a flat interface of unit amplitude per metre that faces the beam, at places (P,)."""
-        c, tilt, dx = self.plan.calibration, -math.tan(self.plan.beam.steering / 2.0), self.plan.grid.step[0]
-        node = np.unique(np.concatenate([n := blend_depths(c.depth, z)[0], n + 1]))
-        gain = np.zeros(len(c.depth))
-        for n in node:
-            reach = c.reach[n]
-            taps = c.lateral[:, c.start[n] : c.start[n] + 2 * reach + 1]
-            field = np.zeros(len(c.offset), np.complex128)
-            for xi, tap in zip(dx * np.arange(-reach, reach + 1), taps.T, strict=True):
-                pulse = tap @ c.axial[n]
-                moved = c.offset - tilt * xi
-                part = np.interp(moved, c.offset, pulse.real) + 1j * np.interp(moved, c.offset, pulse.imag)
-                field += part * np.exp(-2j * self.plan.beam.wavenumber * tilt * xi)
-            shared = (c.low[n] + c.high[n]) // 2 if c.high[n] > c.low[n] else np.argmax(c.peak[n])
-            gain[n] = (np.abs(field).max() * dx) ** 2 / max(float(c.peak[n, shared]), LEAST_PEAK)
-        # kernels that the array's ends cut are taken to be as much weaker as their peaks
+    def flat(self, x: Array, z: Array, *, arc: bool = False) -> Array:
+        """Peak intensity of a flat mirror of unit amplitude per metre that faces the beam, at places (P,)."""
+        c, beam = self.plan.calibration, self.plan.beam
+        tilt, dx = -math.tan(beam.steering / 2.0), self.plan.grid.step[0]
         at, blend = blend_depths(c.depth, z)
+        gain = np.zeros(len(c.depth))
+        for n in np.unique([at, at + 1]):
+            offset = np.arange(-c.reach[n], c.reach[n] + 1) * dx
+            pulses = c.lateral[:, c.start[n] : c.start[n] + len(offset)].T @ c.axial[n]
+            field = np.zeros(len(c.offset), np.complex128)
+            for xi, pulse in zip(offset, pulses, strict=True):
+                moved = c.offset - tilt * xi
+                echo = np.interp(moved, c.offset, pulse.real) + 1j * np.interp(moved, c.offset, pulse.imag)
+                field += echo * np.exp(-2j * beam.wavenumber * tilt * xi)
+            length = dx / math.cos(beam.steering / 2.0)
+            gain[n] = (np.abs(field).max() * length) ** 2 / max(float(np.abs(pulses).max() ** 2), LEAST_PEAK)
+        # kernels that the array's ends cut are taken to be as much weaker as their peaks
         return ((1.0 - blend) * gain[at] + blend * gain[at + 1]) * self.peak(x, z)
 
     @cached_property

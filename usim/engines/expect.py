@@ -156,20 +156,31 @@ class PowerPlan:
         )
         return lateral * self._on_axis(z)
 
-    def flat(self, x: Array, z: Array) -> Array:
-        """Peak intensity of a flat interface of unit amplitude per metre that faces the beam, at places (P,).
+    def flat(self, x: Array, z: Array, *, arc: bool = False) -> Array:
+        """Peak intensity of a mirror of unit amplitude per metre that faces the beam, at places (P,) of beam space.
 
-        Such a mirror sends a plane wave back as it would a point's echo: its normal halves the angle between the
-        transmitted wave and the way back to the aperture.
+        It is flat, or an arc at the same range on all lines. Its normal halves the angle between the transmitted wave
+        and the way back to the aperture.
         """
-        plan, beam = self.plan, self.plan.beam
-        step, reach = plan.grid.step[0], np.interp(z, plan.grid.row, plan.reach)
+        plan, beam, geometry = self.plan, self.plan.beam, self.plan.geometry
+        reach, spread = np.interp(z, plan.grid.row, plan.reach), geometry.spread(z) + 0.0 * z
+        half = beam.steering / 2.0
+        tilt = geometry.angle(x) + half
         lateral = np.empty(len(z))
         for n, (at, depth) in enumerate(zip(x, z, strict=True)):
-            count = math.ceil(reach[n] / step)
-            offset = step * np.arange(-count, count + 1)
-            tilted = np.exp(2j * math.pi / float(beam.wavelength_at(depth)) * math.sin(beam.steering) * offset)
-            lateral[n] = np.abs((beam.lateral(offset, at + 0.0 * offset, depth) * tilted).sum() * step) ** 2
+            step = plan.grid.step[0] * spread[n]
+            count = math.ceil(reach[n] / plan.grid.step[0])
+            along = step * np.arange(-count, count + 1)
+            if arc:
+                column, row = at + along * math.cos(half) / spread[n], depth - along * math.sin(half)
+            else:
+                origin = geometry.to_space(at, depth)
+                column, row = geometry.to_beam(
+                    origin[0] + along * math.cos(tilt[n]), origin[1] - along * math.sin(tilt[n])
+                )
+            k = 2.0 * math.pi / float(beam.wavelength_at(depth)) * beam.axial_stretch
+            field = beam.lateral(column - at, at + 0.0 * along, depth) * np.exp(-2j * k * (row - depth))
+            lateral[n] = np.abs(field.sum() * step) ** 2
         return lateral * self._on_axis(z)
 
     def _on_axis(self, z: Array) -> Array:

@@ -31,6 +31,10 @@ class Flat:
         """(x, z) of (v, r), metres, broadcast."""
         return v, r
 
+    def angle(self, v: Array) -> Array:
+        """Directions of the lines at v, radians, positive towards +x."""
+        return 0.0 * v
+
     def spread(self, r: Array) -> Array | float:
         """Metres in space across the lines per metre of v, at ranges r."""
         return 1.0
@@ -55,6 +59,10 @@ class Fan(Flat):
         """(x, z) of (v, r), metres, broadcast."""
         angle, away = np.asarray(v) / self.length, np.asarray(r) + self.radius
         return away * np.sin(angle), away * np.cos(angle) - self.radius
+
+    def angle(self, v: Array) -> Array:
+        """Directions of the lines at v, radians, positive towards +x."""
+        return v / self.length
 
     def spread(self, r: Array) -> Array | float:
         """Metres in space across the lines per metre of v, at ranges r."""

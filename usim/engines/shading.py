@@ -1,13 +1,17 @@
 """Shadow and enhancement: how much more or less than the medium the regions on an echo's way take from it.
 
-The two-way amplitude factor of the echo from a place (x, z), relative to the medium's uniform loss, is
+The two-way amplitude factor of the echo from a place, relative to the medium's uniform loss, is
 
-    q(x, z) = <10^(-A/20)>_transmit <10^(-A/20)>_receive,      A = f^p integral (a - a_medium) dl
+    q = <10^(-A/20)>_transmit <10^(-A/20)>_receive,      A = f^p integral (a - a_medium) dl
 
 with a the attenuation in dB/cm/MHz^p along straight rays from the aperture to the place, f the centroid of the echo
 there in MHz, and the averages taken over the rays of each aperture: slopes up to 1/2F, cut where the aperture or the
 array ends, weighed by apodization and element factor. A plane wave arrives along one ray. Rays neither bend nor
 diffract, and what they cross shifts their spectrum no further than the medium does.
+
+All of it is done in beam space (geometry.py). Rays are sorted into families whose integrals grow from row to row: of
+equal slope s to parallel lines, and of equal distance p from the centre of curvature of a sector, where they lie at
+angles -asin(p / (R + r)) from one of their own. The aperture of a phased array is not foreshortened.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +27,7 @@ from numpy.typing import NDArray
 from usim.elements import window
 from usim.engines.aperture import element_factor, half_aperture
 from usim.engines.beam import Beam
+from usim.engines.sector import SectorBeam
 from usim.transmit import FocusedScan
 
 Array = NDArray[np.float64]
@@ -29,12 +35,13 @@ STEP = 0.25e-3  # metres between nodes of the lattice
 MOST_NODES = 250_000  # beyond, the lattice is coarser
 RAY_GAP = 0.4e-3  # metres between neighbouring rays, as deep below the first attenuating region as the image goes
 RAYS = (9, 41)  # at least and at most
+GRAZING = 0.95  # sine of the steepest rays that leave an arc
 SUBSAMPLES = 4  # per direction in cells of the lattice that an edge crosses
 
 
 @dataclass(frozen=True, eq=False)
 class Shading:
-    """The factor q (Z, X) on a lattice; x (X,), z (Z,): its nodes, metres."""
+    """The factor q (Z, X) on a lattice of beam space; x (X,), z (Z,): its nodes, metres."""
 
     x: Array
     z: Array
@@ -65,18 +72,18 @@ def _between(place: Array, nodes: Array) -> tuple[NDArray[np.int64], Array]:
 def shading(
     beam: Beam, attenuation: Callable[[Array, Array], Array], extent: tuple[tuple[float, float], tuple[float, float]]
 ) -> Shading:
-    """The shading of places within `extent`, ((x0, x1), (z0, z1)) metres.
+    """The shading of places within `extent`, ((x0, x1), (z0, z1)) metres of beam space.
 
-    attenuation: one way in dB/cm/MHz^p at points (x, z), metres, broadcast.
+    attenuation: one way in dB/cm/MHz^p at points (x, z) in space, metres, broadcast.
     """
     (x0, x1), (_, deepest) = extent
-    steepest = max(_slopes(beam))
-    end = beam.probe.aperture / 2.0
-    left, right = min(x0, max(x0 - steepest * deepest, -end)), max(x1, min(x1 + steepest * deepest, end))
+    geometry, end = beam.geometry, beam.half_width
+    ahead = _widest(beam, deepest)
+    left, right = min(x0, max(x0 - ahead, -end)), max(x1, min(x1 + ahead, end))
     step = max(STEP, math.sqrt((right - left) * deepest / MOST_NODES))
     x = left + step * np.arange(math.ceil((right - left) / step) + 2)
     z = step * (np.arange(math.ceil(deepest / step) + 2) + 0.5)
-    excess = cell_mean(attenuation, x, z) - beam.medium.attenuation
+    excess = cell_mean(lambda v, r: attenuation(*geometry.to_space(v, r)), x, z) - beam.medium.attenuation
     factor = np.ones((len(z), len(x)))
     attenuates = np.flatnonzero(excess.any(axis=1))
     if len(attenuates):
@@ -102,34 +109,25 @@ def cell_mean(value: Callable[[Array, Array], Array], x: Array, z: Array) -> Arr
     return cells
 
 
-def _slopes(beam: Beam) -> tuple[float, float]:
-    """Steepest slopes of (transmitted, received) rays."""
-    if isinstance(beam.transmit, FocusedScan):
-        return 0.5 / beam.transmit.f_number, 0.5 / beam.receive.f_number
-    return abs(math.tan(beam.steering)), 0.5 / beam.receive.f_number
-
-
 def _trace(beam: Beam, x: Array, z: Array, excess: Array, first: int, factor: Array) -> None:
-    """Fill rows `first` and below of factor (Z, X) with q; excess (Z, X): dB/cm/MHz^p over the medium's.
-
-    Rays of one slope are told apart by where they leave the probe, x - slope z: their integrals grow row by row.
-    """
-    slope, weights = _rays(beam, z, z[-1] - z[first])
-    step, end, columns = z[1] - z[0], beam.probe.aperture / 2.0, np.arange(len(x))
+    """Fill rows `first` and below of factor (Z, X) with q; excess (Z, X): dB/cm/MHz^p over the medium's."""
+    rays = _sector_rays(beam, z, first) if isinstance(beam, SectorBeam) else _rays(beam, z, first)
+    step, end, columns = z[1] - z[0], beam.half_width, np.arange(len(x))
     frequency = (beam.pulse.centroid(z) * 1e-6) ** beam.medium.attenuation_power
     # neper of amplitude per row and unit of excess attenuation
-    growth = (np.sqrt(1.0 + slope**2) * step * 1e2 / (20.0 / math.log(10.0)))[:, None]
-    total = np.zeros((len(slope), len(x)))
+    growth = rays.length * step * 1e2 / (20.0 / math.log(10.0))
+    total = np.zeros((rays.shift.shape[1], len(x)))
     lit = np.ones_like(total)
     for row in range(first, len(z)):
-        shift = slope[:, None] * (z[row] / step)
-        crossed = 0.5 * growth * _read(excess[row][None, :], columns + shift)
+        shift = rays.shift[row][:, None] / step
+        crossed = 0.5 * growth[row][:, None] * _read(excess[row][None, :], columns + shift)
         seen = _read(total + crossed, columns - shift)
         total += 2.0 * crossed
         loss = np.exp(-frequency[row] * seen)
-        np.clip((end - np.abs(x - slope[:, None] * z[row])) / step + 0.5, 0.0, 1.0, out=lit)
-        loss *= lit
-        for weight in weights:
+        if math.isfinite(end):
+            np.clip((end - np.abs(x - rays.shift[row][:, None])) / step + 0.5, 0.0, 1.0, out=lit)
+            loss *= lit
+        for weight in (rays.transmit, rays.receive):
             # einsum, not a matrix product: the sums of threaded BLAS depend on the number of threads
             heard, whole = (np.einsum("j,jx->x", weight[row], part) for part in (loss, lit))
             factor[row] *= np.divide(heard, whole, out=np.ones_like(heard), where=whole > 0.0)
@@ -145,27 +143,85 @@ def _read(lines: Array, place: Array) -> Array:
     return near + part * (flat[start + 1] - near)
 
 
-def _rays(beam: Beam, z: Array, height: float) -> tuple[Array, tuple[Array, Array]]:
-    """Slopes (J,) and weights (Z, J) of transmitted and of received rays, that fan out over `height` metres."""
+class Rays(NamedTuple):
+    """Families of rays, (Z, J) each.
+
+    shift: metres of x at a depth from where the ray leaves the probe; of a phased array, from its course far away.
+    length: of the ray per metre of depth.  transmit, receive: weights of the rays that end at a depth.
+    """
+
+    shift: Array
+    length: Array
+    transmit: Array
+    receive: Array
+
+
+def _widest(beam: Beam, deepest: float) -> float:
+    """How far (metres of x) rays lie from the places where they end."""
+    if isinstance(beam, SectorBeam):
+        return beam.geometry.length * math.pi / 2.0
+    return deepest * max(abs(math.tan(beam.steering)), *_slopes(beam))
+
+
+def _slopes(beam: Beam) -> tuple[float, float]:
+    """Steepest slopes to the lines of (transmitted, received) rays; a plane wave's own is not among them."""
     focused = isinstance(beam.transmit, FocusedScan)
-    steepest = max(_slopes(beam)) if focused else _slopes(beam)[1]
-    count = int(np.clip(2 * math.ceil(steepest * height / RAY_GAP) + 1, *RAYS))
-    slope = steepest * (2.0 * (np.arange(count) + 0.5) / count - 1.0)
+    return 0.5 / beam.transmit.f_number if focused else 0.0, 0.5 / beam.receive.f_number
+
+
+def _families(most: float, wide: float) -> Array:
+    """Parameters (J,) of rays up to `most` on either side, that come to lie `wide` metres apart on either side."""
+    count = int(np.clip(2 * math.ceil(wide / RAY_GAP) + 1, *RAYS))
+    return most * (2.0 * (np.arange(count) + 0.5) / count - 1.0)
+
+
+def _rays(beam: Beam, z: Array, first: int) -> Rays:
+    """Rays of parallel lines: families of one slope."""
+    steepest = max(_slopes(beam))
+    slope = _families(steepest, steepest * (z[-1] - z[first]))
     half_rx = half_aperture(z, beam.receive.f_number, beam.probe)
-    receive = _weights(beam, z, slope, half_rx, beam.receive.apodization)
-    if isinstance(beam.transmit, FocusedScan):
-        half_tx = np.minimum(half_aperture(z, beam.transmit.f_number, beam.probe), beam.transmit_half_aperture())
-        return slope, (_weights(beam, z, slope, half_tx, beam.transmit.apodization), receive)
-    alone = np.zeros((len(z), count + 1))
-    alone[:, count] = 1.0
-    return np.append(slope, math.tan(beam.steering)), (alone, np.pad(receive, ((0, 0), (0, 1))))
-
-
-def _weights(beam: Beam, z: Array, slope: Array, half: Array, apodization: str) -> Array:
-    """Weights (Z, J) of rays that end at depths z (Z,), from an aperture of +-half (Z,) metres."""
-    width, reach = slope[1] - slope[0], (half / z)[:, None]
-    inside = np.clip((reach - np.abs(slope)) / width + 0.5, 0.0, 1.0)
-    # a ray on the aperture's edge stands for the part of it that is inside
-    middle = np.maximum(np.abs(slope) - (1.0 - inside) * width / 2.0, 0.0)
     baffle = element_factor(slope, beam.probe.element_width, beam.wavelength)
-    return inside * window(apodization, middle / reach) * baffle
+    receive = _weights(np.outer(z, slope) / half_rx[:, None], beam.receive.apodization) * baffle
+    if isinstance(beam.transmit, FocusedScan):
+        transmit = _weights(np.outer(z, slope) / _half_tx(beam, z), beam.transmit.apodization) * baffle
+    else:
+        slope, receive = np.append(slope, math.tan(beam.steering)), np.pad(receive, ((0, 0), (0, 1)))
+        transmit = np.zeros_like(receive)
+        transmit[:, -1] = 1.0
+    return Rays(np.outer(z, slope), np.tile(np.sqrt(1.0 + slope**2), (len(z), 1)), transmit, receive)
+
+
+def _sector_rays(beam: SectorBeam, z: Array, first: int) -> Rays:
+    """Rays of a fan of lines: families of one distance from the centre of curvature."""
+    radius, away = beam.radius, (beam.radius + z)[:, None]
+    half_tx, half_rx = _half_tx(beam, z), np.minimum(beam.receive_half_aperture(z), beam.end)[:, None]
+    needed = np.maximum(half_tx, half_rx)[first:]
+    if radius:
+        # a ray at p leaves the arc R (asin(p/R) - asin(p/(R + r))) beside the line: to first order p r / (R + r)
+        needed = needed * (away / z[:, None])[first:]
+    most = min(float(needed.max()), GRAZING * radius if radius else math.inf)
+    p = _families(most, min(1.0, most / float(away[first, 0])) * (z[-1] - z[first]))
+    sine = np.clip(p / away, -1.0, 1.0)
+    start = np.arcsin(p / radius) if radius else np.zeros_like(p)
+    angle = start - np.arcsin(sine)
+    place = radius * angle if radius else np.tile(p, (len(z), 1))
+    length = np.where(np.abs(p) < away, 1.0 / np.sqrt(np.maximum(1.0 - sine**2, 1.0 - GRAZING**2)), 0.0)
+    slope = np.tan(start) + 0.0 * z[:, None]
+    baffle = element_factor(slope, beam.probe.element_width, beam.wavelength)
+    transmit = _weights(place / half_tx, beam.transmit.apodization) * baffle
+    receive = _weights(place / half_rx, beam.receive.apodization) * baffle
+    return Rays(beam.geometry.length * angle, length, transmit, receive)
+
+
+def _half_tx(beam: Beam, z: Array) -> Array:
+    """Half the transmit aperture (Z, 1) whose rays reach depths z (Z,): above the focus a cone's, metres."""
+    return np.clip(z / (2.0 * beam.transmit.f_number), beam.probe.pitch, beam.transmit_half_aperture())[:, None]
+
+
+def _weights(position: Array, apodization: str) -> Array:
+    """Weights (Z, J) of rays that leave the aperture at normalised positions (Z, J), -1 and 1 at its edges."""
+    width = np.gradient(position, axis=1)
+    inside = np.clip((1.0 - np.abs(position)) / width + 0.5, 0.0, 1.0)
+    # a ray on the aperture's edge stands for the part of it that is inside
+    middle = np.maximum(np.abs(position) - (1.0 - inside) * width / 2.0, 0.0)
+    return inside * width * window(apodization, middle)
