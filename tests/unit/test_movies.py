@@ -154,8 +154,9 @@ def test_ffmpeg_that_fails_is_named(tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\necho 'first line\nNo space left' >&2\nexit 3\n")
     program.chmod(0o755)
     monkeypatch.setattr(ffmpeg, "get_ffmpeg_exe", lambda: str(program))
-    with pytest.raises(ResourceError, match=r"a\.mp4: ffmpeg failed: No space left; free some space"):
-        save_movie([np.zeros((1000, 1000), np.uint8)] * 3, tmp_path / "a.mp4", 10.0)
+    for size in (10, 1000):  # in the buffer of a pipe, and beyond it
+        with pytest.raises(ResourceError, match=r"a\.mp4: ffmpeg failed: No space left; free some space"):
+            save_movie([np.zeros((size, size), np.uint8)] * 3, tmp_path / "a.mp4", 10.0)
     assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]
 
 

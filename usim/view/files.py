@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import subprocess
@@ -102,16 +103,18 @@ def encode_mp4(images: Iterable[Grey], fps: float, target: Path = Path("movie.mp
         path = Path(folder) / "movie.mp4"
         command = [program, "-loglevel", "error", *form, "-i", "-", *coded, str(path)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said) as process:
+            assert process.stdin is not None
             try:
-                assert process.stdin is not None
                 for image in itertools.chain([first], even):
                     process.stdin.write(image.tobytes())
-                process.stdin.close()
             except BrokenPipeError:
                 pass  # ffmpeg has ended, and said why
             except BaseException:
                 process.kill()
                 raise
+            finally:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
         if process.returncode:
             said.seek(0)
             reason = (said.read().decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
