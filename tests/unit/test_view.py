@@ -1,12 +1,16 @@
 """Contact sheets: one grey scale, millimetres, equal aspect, readable names."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from views import views
 
 from usim.errors import ConfigError, ResourceError
 from usim.view import contact_sheet
+from usim.view.movie import rasters
+from usim.view.panels import name_of
 from usim.view.sheet import draw_frames
 
 
@@ -38,10 +42,46 @@ def test_one_grey_scale_millimetres_and_equal_aspect(make_frame):
     assert figure.axes[-1].get_ylabel() == "dB"
 
 
+def test_what_was_not_scanned_is_black_everywhere(make_frame):
+    frame = make_frame()
+    mask = np.ones(frame.bmode.shape, np.uint8)
+    mask[:8, :5] = 0
+    labels = frame.truth.labels.copy()
+    labels[:8, :5] = 1
+    labels[8:] = 0  # the cyst lies outside alone: nothing of it is to be seen, and its name is not listed
+    way = np.full((*mask.shape, 2), 1e-3, np.float32)
+    way[:8, :5] = 1.0
+    frame = replace(frame, truth=replace(frame.truth, mask=mask, labels=labels, displacement=way))
+    panels = [axes for axes in draw_frames([frame]).axes if axes.get_title()]
+    assert panels[4].get_title() == "displacement, 0 to 1.41 mm"
+    for panel in panels[:4]:
+        values = panel.get_images()[0].get_array()
+        assert (values[mask == 0] == -60).all()
+    np.testing.assert_array_equal(panels[0].get_images()[0].get_array()[mask > 0], frame.bmode[mask > 0])
+    assert (panels[4].get_images()[0].get_array().mask == (mask == 0)).all()
+    assert panels[4].get_facecolor()[:3] == (0, 0, 0)
+    assert (panels[5].get_images()[0].get_array()[mask == 0] == (0, 0, 0, 1)).all()
+    assert [text.get_text() for text in panels[5].get_legend().get_texts()] == ["tissue"]
+    for raster in rasters([frame, frame]):
+        assert raster[60:80, 75:100].max() == 0
+
+
+def test_rows_are_called_what_they_are(make_frame):
+    frames = views(make_frame, scenes=2, looks=2, slices=3, angles=3, times=3, rate=40.0)
+    assert name_of(frames[-1]) == "scene 1, look 1, y = 0.5 mm, angle 10°, t = 50 ms"
+    assert name_of(views(make_frame, scenes=4, looks=2)[7]) == "scene 3, look 1"
+    assert name_of(views(make_frame, scenes=4)[3]) == "scene 3"
+    figure = draw_frames(views(make_frame, scenes=4, looks=2)[6:8])
+    assert figure.axes[0].get_ylabel() == "scene 3, look 0\ndepth [mm]"
+    assert figure.axes[5].get_ylabel() == "scene 3, look 1\ndepth [mm]"
+
+
 def test_equal_frames_give_equal_pictures_and_errors_are_named(tmp_path, make_frame, monkeypatch):
     contact_sheet([make_frame()], tmp_path / "a.png")
     contact_sheet([make_frame()], tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with pytest.raises(ConfigError, match="51 frames, a sheet has at most 50 rows; choose some with --frames"):
+        contact_sheet([make_frame()] * 51, tmp_path / "c.png")
     with pytest.raises(ConfigError, match="no frames"):
         contact_sheet([], tmp_path / "c.png")
     with pytest.raises(ConfigError, match=r"use \.png"):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usim.frame import Frame
-from usim.view.panels import show_image
+from usim.view.panels import scanned, show_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
@@ -20,16 +20,15 @@ _ARROWS = 11
 
 def farthest(frames: Iterable[Frame]) -> float:
     """The largest displacement in frames, metres; 0 where nothing moves."""
-    ways = (frame.truth.displacement for frame in frames)
-    return max((float(np.hypot(way[..., 0], way[..., 1]).max()) for way in ways if way is not None), default=0.0)
+    moving = (frame for frame in frames if frame.truth.displacement is not None)
+    return max((float(np.max(_way(frame), initial=0.0, where=scanned(frame))) for frame in moving), default=0.0)
 
 
 def show_displacement(panel: Panel, frame: Frame, most: float) -> None:
     """Show how far tissue has come since the sequence began, 0 to `most` metres in colours, with arrows."""
-    way = frame.truth.displacement
-    assert way is not None
     title = f"displacement, 0 to {most * 1e3:.3g} mm"
-    far = np.hypot(way[..., 0], way[..., 1])
+    panel.set_facecolor("black")
+    far = np.ma.masked_where(~scanned(frame), _way(frame))
     show_image(panel, frame.axes, title, far, cmap="viridis", vmin=0.0, vmax=most or 1.0)
     add_arrows(panel, frame, most)
 
@@ -57,11 +56,18 @@ def add_arrows(panel: Panel, frame: Frame, most: float, **options: Any) -> Any:
 
 
 def arrows_of(frame: Frame) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Displacement in mm, across and down, where the arrows are."""
+    """Displacement in mm, across and down, where the arrows are; masked outside the sector that was scanned."""
     assert frame.truth.displacement is not None
     x, z = _places(frame)
-    way = frame.truth.displacement[np.ix_(z, x)] * 1e3
-    return way[..., 0], way[..., 1]
+    outside = ~scanned(frame)[np.ix_(z, x)]
+    across, down = np.moveaxis(frame.truth.displacement[np.ix_(z, x)] * 1e3, -1, 0)
+    return np.ma.masked_where(outside, across), np.ma.masked_where(outside, down)
+
+
+def _way(frame: Frame) -> NDArray[Any]:
+    """How far what is at a pixel has come (Z, X), metres."""
+    assert frame.truth.displacement is not None
+    return np.hypot(frame.truth.displacement[..., 0], frame.truth.displacement[..., 1])
 
 
 def _places(frame: Frame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -32,20 +32,30 @@ def dynamic_range(frame: Frame) -> float:
 
 def image_and_truth(frame: Frame, depth: float) -> list[Shown]:
     """The image and the same without speckle, `depth` dB from black to white."""
-    pairs = [
-        Shown("image", frame.bmode, -depth, 0.0),
-        Shown("truth: bmode", frame.truth.bmode, -depth, 0.0),
+    return [
+        _shown(frame, "image", frame.bmode, -depth, 0.0),
+        _shown(frame, "truth: bmode", frame.truth.bmode, -depth, 0.0),
     ]
-    return pairs
 
 
 def ideal_truths(frame: Frame, depth: float) -> list[Shown]:
     """Resolved and ideal echogenicity; relative to tissue, which lies the headroom below 0 dB: shifted by it."""
     headroom = float(_image(frame).get("headroom", _DEFAULT_HEADROOM))
     return [
-        Shown("truth: resolved", frame.truth.resolved_db - headroom, -depth, 0.0),
-        Shown("truth: echogenicity", frame.truth.echogenicity_db - headroom, -depth, 0.0),
+        _shown(frame, "truth: resolved", frame.truth.resolved_db - headroom, -depth, 0.0),
+        _shown(frame, "truth: echogenicity", frame.truth.echogenicity_db - headroom, -depth, 0.0),
     ]
+
+
+def _shown(frame: Frame, title: str, values: NDArray[Any], black: float, white: float) -> Shown:
+    """A picture that is black outside the sector that was scanned."""
+    return Shown(title, np.where(scanned(frame), values, black), black, white)
+
+
+def scanned(frame: Frame) -> NDArray[np.bool_]:
+    """Where (Z, X) the frame has echoes: everywhere, but for the corners that a sector leaves."""
+    mask = frame.truth.mask
+    return np.ones(frame.bmode.shape, bool) if mask is None else mask > 0
 
 
 def _image(frame: Frame) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from usim.errors import ConfigError
 from usim.frame import Frame
 from usim.view.files import check_target, save_figure
 from usim.view.motion import farthest, show_displacement
-from usim.view.panels import dynamic_range, ideal_truths, image_and_truth, name_of, show_grey, show_image
+from usim.view.panels import dynamic_range, ideal_truths, image_and_truth, name_of, scanned, show_grey, show_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
@@ -82,8 +82,10 @@ def _show_labels(panel: Panel, frame: Frame) -> None:
     names, labels = frame.truth.label_names, frame.truth.labels
     colors = colormaps["tab20"](np.arange(len(names)) % 20)
     colors[0] = (0.25, 0.25, 0.25, 1.0)
-    show_image(panel, frame.axes, "labels", colors[np.minimum(labels, len(names) - 1)])
+    within = scanned(frame)
+    picture = np.where(within[..., None], colors[np.minimum(labels, len(names) - 1)], (0.0, 0.0, 0.0, 1.0))
+    show_image(panel, frame.axes, "labels", picture)
     # Regions that share a name, such as repeated lesions, share an entry; it stands beside the picture it explains.
-    present = {names[k]: colors[k] for k in reversed(np.unique(labels)) if k < len(names)}
+    present = {names[k]: colors[k] for k in reversed(np.unique(labels[within])) if k < len(names)}
     handles = [Patch(color=color, label=name) for name, color in reversed(list(present.items())[-8:])]
     panel.legend(handles=handles, fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
