@@ -129,6 +129,12 @@ def test_numbers_that_no_frame_has_at_once(tmp_path, make_frame):
         ask(data, tmp_path / "a.png", only={"scene": (0,), "time": (1,)})
 
 
+def test_a_source_without_frames_is_refused(tmp_path, make_frame):
+    data = dataset(tmp_path / "data", views(make_frame))
+    with pytest.raises(ConfigError, match="data: there are no frames to draw"):
+        ask(data[:0], tmp_path / "a.gif")
+
+
 def test_info_tells_how_the_frame_axis_divides(tmp_path, make_frame):
     dataset(tmp_path / "data", views(make_frame, scenes=2, looks=2, slices=3, angles=3, times=2))
     line = next(line for line in describe(tmp_path / "data").splitlines() if line.startswith("index"))

@@ -57,6 +57,8 @@ def draw(source: Source, target: Path, request: Request, name: str) -> str:
     check_target(target, STILLS + MOVIES)
     if request.fps is not None and not is_movie(target):
         raise ConfigError(f"--fps: {target} does not move; write .gif or .mp4, or leave --fps out")
+    if len(source) == 0:
+        raise ConfigError(f"{name}: there are no frames to draw")
     index = source.places()
     rows = _asked(index, len(source), request, name)
     if is_movie(target):
