@@ -70,11 +70,10 @@ def _origin(folder: Path, frames: Frames) -> list[tuple[str, str]]:
 def _index(places: Mapping[str, NDArray[np.int64]], frame: Frame) -> str:
     """How the frame axis divides into scenes, looks, slices, angles and times."""
     scene = frame.params.get("scene", {})
-    sweep, angles, sequence = (scene.get(key) for key in ("sweep", "angles", "sequence"))
+    sweep, angles = scene.get("sweep"), scene.get("angles")
     notes = {
         "slice": f" ({sweep['step'] * 1e3:.4g} mm apart)" if sweep else "",
         "angle": f" ({', '.join(f'{np.degrees(angle):.4g}' for angle in angles)} degrees)" if angles else "",
-        "time": f" ({sequence['rate']:.4g} Hz)" if sequence else "",
     }
     counts = {name: len(np.unique(numbers)) for name, numbers in places.items()}
     text = " x ".join(f"{count} {name}{'s' * (count != 1)}{notes.get(name, '')}" for name, count in counts.items())

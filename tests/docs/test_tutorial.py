@@ -47,4 +47,15 @@ def test_the_tutorial_runs(tmp_path, monkeypatch):
         else:
             raise AssertionError(f"a block in {language} is not run")
     made = {path.name for path in folder.iterdir()}
-    assert {"cyst.png", "preview.png", "moving.gif", "moving.png", "sweep.png", "sweep.gif", "data", "clean.png", "denoised.h5", "report.html"} <= made
+    assert {
+        "cyst.png",
+        "preview.png",
+        "moving.gif",
+        "moving.png",
+        "sweep.png",
+        "sweep.gif",
+        "data",
+        "clean.png",
+        "denoised.h5",
+        "report.html",
+    } <= made

@@ -66,6 +66,24 @@ def test_what_was_not_scanned_is_black_everywhere(make_frame):
         assert raster[60:80, 75:100].max() == 0
 
 
+@pytest.mark.parametrize(("kind", "white"), [(np.uint8, 255), (np.float32, 1)])
+def test_the_display_stands_beside_its_truth_on_its_own_scale(make_frame, kind, white):
+    frame = make_frame()
+    shown = (np.linspace(0, white, frame.bmode.size).reshape(frame.bmode.shape)).astype(kind)
+    mean = np.full(shown.shape, 0.4 * white, np.float32)
+    frame = replace(frame, display=shown, truth=replace(frame.truth, display=mean))
+    panels = [axes for axes in draw_frames([frame]).axes if axes.get_title()]
+    assert [panel.get_title() for panel in panels[4:]] == [f"display, 0 to {white}", "truth: display", "labels"]
+    for panel, values in zip(panels[4:6], (shown, mean), strict=True):
+        np.testing.assert_array_equal(panel.get_images()[0].get_array(), values)
+        assert panel.get_images()[0].get_clim() == (0, white)
+    raster = next(iter(rasters([frame])))
+    high, wide = raster.shape
+    assert np.median(raster[high // 3 : 2 * high // 3, int(0.85 * wide) : int(0.95 * wide)]) == pytest.approx(
+        102, abs=2
+    )
+
+
 def test_rows_are_called_what_they_are(make_frame):
     frames = views(make_frame, scenes=2, looks=2, slices=3, angles=3, times=3, rate=40.0)
     assert name_of(frames[-1]) == "scene 1, look 1, y = 0.5 mm, angle 10°, t = 50 ms"

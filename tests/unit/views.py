@@ -30,7 +30,7 @@ def views(make_frame, scenes=1, looks=1, slices=1, angles=1, times=1, rate=25.0,
             looks=looks,
             sweep={"slices": slices, "step": 0.5e-3} if slices > 1 else None,
             angles=list(np.radians(np.linspace(-10, 10, angles))) if angles > 1 else None,
-            sequence={"times": times, "rate": rate} if times > 1 else None,
+            sequence={"times": times, "rate": rate, "motions": []} if times > 1 else None,
         )
         frame.bmode[:] = level_of(index, look, slice, angle, time)
         frame.bmode[:, shape[1] // 2 :] += 10.0

@@ -13,7 +13,7 @@ from usim.errors import ConfigError, DataError
 from usim.frame import Frame
 from usim.view.files import GIF_MOST_FPS, MOVIES, MP4_MOST_FPS, Grey, check_target, save_movie
 from usim.view.motion import add_arrows, arrows_of, farthest
-from usim.view.panels import dynamic_range, image_and_truth, name_of, rate_of, show_grey
+from usim.view.panels import Shown, displays, dynamic_range, image_and_truth, name_of, rate_of, show_grey
 
 DEFAULT_FPS = 10.0
 #: Frames of one movie: a GIF of more would not fit into programs that show it.
@@ -26,6 +26,9 @@ _PANEL, _AROUND, _DPI = 4.2, 0.9, 100
 
 def movie(frames: Sequence[Frame], path: str | os.PathLike[str], *, fps: float | None = None) -> float:
     """Write a GIF or MP4 of frames, the image beside `truth/bmode` on the first frame's grey scale; returns its rate.
+
+    Arrows over the truth are the displacement where the scene moves; the scanner's display stands beside, where there
+    is one.
 
     fps: images per second; the sequence's own rate unless given, at most 50 in a GIF and 1000 in an MP4, and
     10 where frames are no sequence.
@@ -55,7 +58,7 @@ def rasters(frames: Sequence[Frame]) -> Iterator[Grey]:
 
     first = frames[0]
     depth, tall = dynamic_range(first), np.ptp(first.axes.z) / np.ptp(first.axes.x)
-    shown = image_and_truth(first, depth)
+    shown = _pictures(first, depth)
     high, wide = _PANEL * min(tall, 1.0), _PANEL * min(1.0 / tall, 1.0)
     figure = Figure(figsize=(len(shown) * (wide + 0.2) + 1.5 * _AROUND, high + _AROUND), dpi=_DPI, layout="compressed")
     canvas = FigureCanvasAgg(figure)
@@ -64,7 +67,7 @@ def rasters(frames: Sequence[Frame]) -> Iterator[Grey]:
     for panel in panels:
         panel.set_xlabel("lateral [mm]")
     panels[0].set_ylabel("depth [mm]")
-    figure.colorbar(images[0], ax=panels, label="dB", pad=0.01)
+    figure.colorbar(images[0], ax=panels[:2], label="dB", pad=0.01)
     most = farthest(frames[row] for row in _some(len(frames)))
     arrows = add_arrows(panels[1], first, most, animated=True) if most else None
     if arrows is not None:
@@ -75,7 +78,7 @@ def rasters(frames: Sequence[Frame]) -> Iterator[Grey]:
     for number, frame in enumerate(frames):
         _refuse_other_axes(number, frame, first)
         canvas.restore_region(empty)
-        for panel, image, one in zip(panels, images, image_and_truth(frame, depth), strict=True):
+        for panel, image, one in zip(panels, images, _pictures(frame, depth), strict=True):
             image.set_data(one.values)
             panel.draw_artist(image)
             _draw_frame_line(panel)
@@ -85,6 +88,10 @@ def rasters(frames: Sequence[Frame]) -> Iterator[Grey]:
         title.set_text(name_of(frame))
         figure.draw_artist(title)
         yield np.asarray(canvas.buffer_rgba())[..., 0].copy()  # red, green and blue are one: there is no colour
+
+
+def _pictures(frame: Frame, depth: float) -> list[Shown]:
+    return [*image_and_truth(frame, depth), *displays(frame)]
 
 
 def _some(count: int) -> list[int]:

@@ -47,6 +47,17 @@ def ideal_truths(frame: Frame, depth: float) -> list[Shown]:
     ]
 
 
+def displays(frame: Frame) -> list[Shown]:
+    """What the scanner shows, and what it shows on average, from its black to its white; empty without a display."""
+    if frame.display is None or frame.truth.display is None:
+        return []
+    white = 255.0 if frame.display.dtype == np.uint8 else 1.0
+    return [
+        _shown(frame, f"display, 0 to {white:g}", frame.display, 0.0, white),
+        _shown(frame, "truth: display", frame.truth.display, 0.0, white),
+    ]
+
+
 def _shown(frame: Frame, title: str, values: NDArray[Any], black: float, white: float) -> Shown:
     """A picture that is black outside the sector that was scanned."""
     return Shown(title, np.where(scanned(frame), values, black), black, white)

@@ -13,7 +13,17 @@ from usim.errors import ConfigError
 from usim.frame import Frame
 from usim.view.files import check_target, save_figure
 from usim.view.motion import farthest, show_displacement
-from usim.view.panels import dynamic_range, ideal_truths, image_and_truth, name_of, scanned, show_grey, show_image
+from usim.view.panels import (
+    Shown,
+    displays,
+    dynamic_range,
+    ideal_truths,
+    image_and_truth,
+    name_of,
+    scanned,
+    show_grey,
+    show_image,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
@@ -26,8 +36,8 @@ MOST_ROWS = 50
 
 
 def contact_sheet(frames: Sequence[Frame], path: str | os.PathLike[str]) -> None:
-    """Draw one row per frame to an image file: image, its truths, displacement where
-    the scene moves, labels.
+    """Draw one row per frame to an image file: image, its truths, the scanner's display with
+    its truth and the displacement where there are such, labels.
 
     The grey scale is the first frame's dynamic range, 0 dB white. Echogenicities are relative to reference tissue,
     which lies the headroom below the image's 0 dB: they are drawn shifted by it, so that one scale serves all.
@@ -55,24 +65,29 @@ def draw_frames(frames: Sequence[Frame]) -> Figure:
     depth = dynamic_range(first)
     tall = np.ptp(first.axes.z) / np.ptp(first.axes.x)
     moves = first.truth.displacement is not None
-    greys = len(image_and_truth(first, depth)) + len(ideal_truths(first, depth))
+    greys = len(_greys(first, depth))
     columns, most = greys + moves + 1, farthest(frames)
     size = columns * _PANEL + _AROUND, len(frames) * (_PANEL * min(tall, 3.0) + _AROUND)
     figure = Figure(figsize=size, layout="compressed")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(frames), columns, squeeze=False, sharey="row")
     for row, frame in zip(panels, frames, strict=True):
-        titled = [*image_and_truth(frame, depth), *ideal_truths(frame, depth)]
-        for panel, shown in zip(row, titled, strict=False):
-            grey = show_grey(panel, frame.axes, shown)
+        for panel, shown in zip(row, _greys(frame, depth), strict=False):
+            show_grey(panel, frame.axes, shown)
         if moves:
             show_displacement(row[greys], frame, most)
         _show_labels(row[-1], frame)
         row[0].set_ylabel(f"{name_of(frame)}\ndepth [mm]")
     for panel in panels[-1]:
         panel.set_xlabel("lateral [mm]")
-    figure.colorbar(grey, ax=panels[:, :greys], label="dB", pad=0.01, aspect=25 * len(frames))
+    in_db = greys - len(displays(first))
+    figure.colorbar(panels[0, 0].images[0], ax=panels[:, :in_db], label="dB", pad=0.01, aspect=25 * len(frames))
     return figure
+
+
+def _greys(frame: Frame, depth: float) -> list[Shown]:
+    """The pictures of a row that are grey, those in dB first."""
+    return [*image_and_truth(frame, depth), *ideal_truths(frame, depth), *displays(frame)]
 
 
 def _show_labels(panel: Panel, frame: Frame) -> None:
