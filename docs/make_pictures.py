@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel
 
 from usim.medium import Medium
-from usim.phantom import motion, regions, schema, screen, structure, views
+from usim.phantom import motion, regions, schema, screen, structure, tissue, views
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Sector
 from usim.transmit import FocusedScan, PlaneScan
@@ -30,7 +30,17 @@ from usim.units import UNITS, Count, Quantity
 
 PAGE = Path(__file__).with_name("phantoms.md")
 PICTURES = Path(__file__).with_name("pictures")
-SHAPES = (regions.Circle, regions.Ellipse, regions.Rectangle, regions.Triangle, regions.Polygon, regions.Layer)
+SHAPES: tuple[type[tissue.Region], ...] = (
+    regions.Circle,
+    regions.Ellipse,
+    regions.Annulus,
+    regions.Rectangle,
+    regions.Triangle,
+    regions.Polygon,
+    regions.Spline,
+    regions.Tube,
+    regions.Layer,
+)
 #: Which models a section's prefix speaks of.
 MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "": (schema.Scene,),
@@ -42,8 +52,11 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "scatterers": (schema.CloudSpec, schema.CloudFile),
     "noise": (Noise,),
     "background": (schema.Background,),
-    "background.texture": (schema.Texture,),
+    "background.texture": (tissue.Smooth, tissue.Fibres, tissue.Clusters),
     "regions": SHAPES,
+    "regions.wave": (regions.Wave,),
+    "regions.roughness": (regions.Roughness,),
+    "regions.wall": (tissue.Wall,),
     "points": (structure.Point,),
     "wires": (structure.Wire,),
     "interfaces": (structure.Interface,),
@@ -61,7 +74,12 @@ RANGES = ("uniform", "log_uniform", "normal", "integer", "choice", "regions.repe
 RANGES += ("wires.repeat", "interfaces.repeat")
 FRAMES = (*RANGES[:5], "frames", "looks", "angles", "sweep.slices", "sweep.step", "sequence.times", "sequence.rate")
 FRAMES += ("display.persistence",)
-LABELLED = ("regions", "regions.name", "regions.shape", "background.name", "scatterers.file")
+#: Keys that hold others and have a section with a snippet of their own.
+HOLDERS = ("background.texture", "regions.wave", "regions.roughness", "regions.wall", "interfaces.reverberation")
+LABELLED = (
+    *("regions", "regions.name", "regions.shape", "regions.wall", "regions.edge"),
+    *("background.name", "scatterers.file"),
+)
 
 
 @dataclass(frozen=True)
@@ -112,24 +130,28 @@ def facts(key: str) -> str:
     field = owners[0].model_fields[name]
     if name in ("shape", "type"):
         words = ", ".join(f"`{model.model_fields[name].default}`" for model in owners)
-        default = {"transmit": "Default: `plane`.", "display.curve": "Default: `log`."}.get(prefix, "Required.")
-        return f"*One of {words}. {default}*"
+        defaults = {"transmit": "`plane`", "display.curve": "`log`", "background.texture": "`smooth`"}
+        return f"*One of {words}. {f'Default: {defaults[prefix]}.' if prefix in defaults else 'Required.'}*"
     parts = [_kind(field)]
     defaults = list(dict.fromkeys(_default(model.model_fields[name]) for model in owners))
     parts.append(f"Default: {defaults[0]}." if defaults[0] else "Required.")
     if prefix == "regions" and len(owners) < len(SHAPES):
         parts.append("Shapes: " + ", ".join(model.model_fields["shape"].default for model in owners) + ".")
+    if prefix == "background.texture" and len(owners) < len(MODELS[prefix]):
+        parts.append("Types: " + ", ".join(model.model_fields["type"].default for model in owners) + ".")
     return "*" + " ".join(part for part in parts if part) + "*"
 
 
 def keys() -> list[str]:
-    """Return every key of the language but those that only hold other keys."""
-    nested = set(MODELS) - {"", "background.texture", "interfaces.reverberation"}
+    """Return every key of the language but those that only hold other keys; a wall's are those that regions lack."""
+    nested = set(MODELS) - {"", *HOLDERS}
     found = []
     for prefix, models in MODELS.items():
         for model in models:
             for name in model.model_fields:
                 if model is Probe and name in schema.NOT_IN_PHANTOMS:
+                    continue
+                if model is tissue.Wall and name in tissue.Region.model_fields:
                     continue
                 key = f"{prefix}.{name}" if prefix else name
                 if key not in nested and key not in found:

@@ -20,10 +20,10 @@ from usim.engines.shading import Shading, shading
 from usim.errors import ConfigError, ResourceError
 from usim.frame import Truth
 from usim.phantom.cloud import mean_strength
-from usim.phantom.fill import KURTOSIS, cell_echogenicity, draw_cloud, expected_per_depth
+from usim.phantom.fill import KURTOSIS, cell_echogenicity, cell_fourth, draw_cloud, expected_per_depth
 from usim.phantom.moving import draw_moving
 from usim.phantom.schema import CloudFile, Scene
-from usim.phantom.truth import label_names
+from usim.phantom.truth import densities, label_names
 from usim.phantom.world import World
 from usim.process import tgc_gain
 from usim.scan import Sector
@@ -175,6 +175,15 @@ class Stage:
         return cell_echogenicity(self.world, grid.fine_x, grid.fine_z, self.setting.plan.geometry)
 
     @cached_property
+    def rarity(self) -> NDArray[np.float32] | None:
+        """How many times fewer the scatterers of each fine cell (R, J) are than `scatterers` says; None if nowhere."""
+        if len(densities(self.scene)) == 1:
+            return None
+        grid, cells = self.setting.plan.grid, self.bare_cells
+        fourth = cell_fourth(self.world, grid.fine_x, grid.fine_z, self.setting.plan.geometry)
+        return np.divide(fourth, cells**2, out=np.ones_like(cells), where=cells > 0.0)
+
+    @cached_property
     def field_cells(self) -> NDArray[np.float32]:
         """Echogenicity on the fine cells (R, J), as it is heard through the regions above it."""
         if self.shading is None:
@@ -209,8 +218,10 @@ class Stage:
         if isinstance(diffuse, Scatterers):
             return expect_cloud(power, diffuse)
         margin = (len(plan.grid.fine_x) - len(power.cell_x)) // 2
-        cells = diffuse[margin : margin + len(power.row_z), margin : margin + len(power.cell_x)]
-        return expect(power, cells, self.density, KURTOSIS[self.scene.scatterers.amplitude])
+        part = np.s_[margin : margin + len(power.row_z), margin : margin + len(power.cell_x)]
+        cells = diffuse[part]
+        square = cells**2 if self.rarity is None else cells**2 * self.rarity[part]
+        return expect(power, cells, square, self.density, KURTOSIS[self.scene.scatterers.amplitude])
 
     @cached_property
     def density(self) -> float:
@@ -246,7 +257,8 @@ class Stage:
             strength, slab = self.setting.power.elevation_energies(depth)[0], None
             density = self.density * _thickness(self._served[0], depth)
         geometry = self.setting.plan.geometry
-        expected = np.trapezoid(expected_per_depth(lateral, density * geometry.spread(depth), slab), depth)
+        spread = max(densities(self.scene)) * density * geometry.spread(depth)
+        expected = np.trapezoid(expected_per_depth(lateral, spread, slab), depth)
         if expected > MOST_SCATTERERS:
             raise ResourceError(
                 f"scatterers: per_cell {self.scene.scatterers.per_cell:g} asks for {expected:.3g} scatterers, "
@@ -342,9 +354,10 @@ class Stage:
     def scene_truth(self, x: Array, z: Array) -> dict[str, NDArray]:
         """Those truths that are the scene's alone, at places (x, z), metres, broadcast."""
         moved = {"displacement": self.world.displacement(x, z).astype(np.float32)} if self.scene.sequence else {}
+        cover = self.world.cover(x, z)
         return {
-            "echogenicity_db": self.world.echogenicity_db(x, z).astype(np.float32),
-            "labels": self.world.label(x, z),
+            "echogenicity_db": cover.echogenicity_db().astype(np.float32),
+            "labels": cover.labels(),
             **moved,
         }
 

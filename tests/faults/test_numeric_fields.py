@@ -10,17 +10,31 @@ from pydantic import BaseModel, ValidationError
 from usim.description import refusals
 from usim.events import Delays, Diverging, Event, Focused, FullMatrix, PlaneWave
 from usim.medium import Medium
-from usim.phantom.regions import Circle, Ellipse, Layer, Polygon, Rectangle, Triangle
-from usim.phantom.schema import Background, CloudFile, CloudSpec, Scene, Texture
+from usim.phantom.regions import (
+    Annulus,
+    Circle,
+    Ellipse,
+    Layer,
+    Polygon,
+    Rectangle,
+    Roughness,
+    Spline,
+    Triangle,
+    Tube,
+    Wave,
+)
+from usim.phantom.schema import Background, CloudFile, CloudSpec, Scene
 from usim.phantom.screen import Display, DriftingGain, LogCurve, PowerCurve, Sliders
 from usim.phantom.structure import Bounces, Haze, Interface, Point, Reverberation, Wire
+from usim.phantom.tissue import Clusters, Fibres, Smooth, Wall
 from usim.probe import PRESETS, Probe, Waveform
 from usim.scan import Image, Noise, Receive
 from usim.transmit import FocusedScan, PlaneScan
 from usim.units import Count, Quantity
 
 MM = 1e-3
-PLACE = {"center": [0.0, 20 * MM], "echogenicity": -6.0, "angle": 0.1}
+TISSUE = {"echogenicity": -6.0, "attenuation": 1.0, "per_cell": 2.0, "edge": MM}
+PLACE = {"center": [0.0, 20 * MM], "angle": 0.1, **TISSUE}
 CORNERS = [[-3 * MM, 10 * MM], [3 * MM, 10 * MM], [-3 * MM, 15 * MM]]
 IMAGE = {"x": [-19 * MM, 19 * MM], "z": [2 * MM, 42 * MM], "pixels": [8, 8], "dynamic_range": 60, "headroom": 25}
 
@@ -40,7 +54,9 @@ EXAMPLES = {
     CloudSpec: [{"per_cell": 12}],
     CloudFile: [{"file": "cloud.npz"}],
     Background: [{"echogenicity": 0.0}],
-    Texture: [{"std": 2, "correlation": 3 * MM, "seed": 1}],
+    Smooth: [{"std": 2, "correlation": 3 * MM, "seed": 1}],
+    Fibres: [{"std": 2, "correlation": 3 * MM, "seed": 1, "direction": 0.5, "aspect": 3}],
+    Clusters: [{"density": 1e6, "size": MM, "seed": 1}],
     Point: [{"position": [5 * MM, 20 * MM], "amplitude": 30}],
     Wire: [{"position": [5 * MM, 20 * MM], "amplitude": 30}],
     Interface: [{"path": [[5 * MM, 20 * MM], [7 * MM, 20 * MM]], "amplitude": 30, "roughness": 1e-5}],
@@ -52,7 +68,13 @@ EXAMPLES = {
     Rectangle: [{**PLACE, "width": 4 * MM, "height": 2 * MM}, {**PLACE, "size": 6 * MM, "aspect": 2}],
     Triangle: [{**PLACE, "size": 6 * MM}, {"vertices": CORNERS, "echogenicity": 1}],
     Polygon: [{**PLACE, "size": 6 * MM, "sides": 6}, {"vertices": CORNERS, "echogenicity": 1}],
-    Layer: [{"z": [2 * MM, 5 * MM], "echogenicity": 3}],
+    Annulus: [{**PLACE, "inner": 2 * MM, "outer": 3 * MM}, {**PLACE, "size": 6 * MM}],
+    Spline: [{"vertices": CORNERS, "angle": 0.1, **TISSUE}],
+    Tube: [{"path": CORNERS, "radius": MM, **TISSUE}],
+    Wave: [{"amplitude": MM, "wavelength": 8 * MM, "phase": 0.5}],
+    Roughness: [{"std": MM, "correlation": 8 * MM, "seed": 1}],
+    Wall: [{"thickness": MM, **TISSUE}],
+    Layer: [{"z": [2 * MM, 5 * MM], **TISSUE}],
     Display: [{"gain": 3, "gamma": 1.2, "persistence": 3}],
     LogCurve: [{"dynamic_range": 60, "white": -3}],
     PowerCurve: [{"exponent": 0.4, "black": -50, "white": -3}],

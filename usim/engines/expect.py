@@ -256,17 +256,20 @@ class PowerPlan:
         return Reference(depth, float(second * axial_second * thickness), float(cell))
 
 
-def expect(power: PowerPlan, echogenicity: NDArray[np.float32], density: float, kurtosis: float) -> Expectation:
+def expect(
+    power: PowerPlan, echogenicity: NDArray[np.float32], square: NDArray[np.float32], density: float, kurtosis: float
+) -> Expectation:
     """Diffuse mean intensity of a scene.
 
-    echogenicity: (R2, J) power averaged over each cell of (row_z, cell_x).  density: 3-D scatterers per m^3, inf for
+    echogenicity: (R2, J) power averaged over each cell of (row_z, cell_x).  square: its square over the local density
+    of scatterers, in units of `density`, likewise.  density: 3-D scatterers per m^3, inf for
     the `field` model.  kurtosis: E[a^4] / E[a^2]^2 of the amplitudes' law.
     """
     second, fourth = power.elevation_energies(power.row_z)
     weighted = echogenicity * (second * power.cell_area).astype(np.float32)[:, None]
     # the amplitudes are such that density E[a^2] = 1, hence density E[a^4] = kurtosis / density
     fourth_weight = fourth * power.cell_area * (kurtosis / density)  # 0 for the `field` model
-    squares = echogenicity**2 * fourth_weight.astype(np.float32)[:, None]
+    squares = square * fourth_weight.astype(np.float32)[:, None]
     mean, total = power.blur(weighted, squares)
     return Expectation(mean + power.far_cells(echogenicity), total, power.tissue + power.far_tissue)
 

@@ -2,13 +2,14 @@
 
 Every random number comes from a substream that is addressed, not consumed: a frame depends on (seed, index, look)
 alone, whatever was drawn before it, in whichever process. The parameters of a scene are drawn depth first in the
-order in which the document writes them, an item's `repeat` before its copies; then the seeds of the texture and of
-the display's drifting gain.
+order in which the document writes them, an item's `repeat` before its copies; then the seeds of the background's
+texture, of the display's drifting gain, and of the regions' textures and courses.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 from pydantic import ValidationError
@@ -66,6 +67,10 @@ def draw(phantom: Phantom, seed: int | None = None, index: int = 0) -> Scene:
     error = (document.get("display") or {}).get("tgc_error")
     if phantom.is_random and error and "std" in error and "seed" not in error:
         error["seed"] = int(generator.integers(2**32))
+    for part in _parts(document) if phantom.is_random else ():
+        for key in ("texture", "roughness"):
+            if part.get(key) and "seed" not in part[key]:
+                part[key] = {**part[key], "seed": int(generator.integers(2**32))}
     if cloud and "file" in cloud:
         document["scatterers"] = {**cloud, "sha256": dict(phantom.clouds)[cloud["file"]]}
     try:
@@ -76,3 +81,11 @@ def draw(phantom: Phantom, seed: int | None = None, index: int = 0) -> Scene:
             f"{phantom.source}: frame {index} of seed {seed} draws values that do not fit together; "
             f"narrow the ranges:\n{reasons}"
         ) from None
+
+
+def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the regions of a drawn document, each before its wall."""
+    for region in document.get("regions", ()):
+        yield region
+        if region.get("wall"):
+            yield region["wall"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from usim.engines.geometry import FLAT, Flat
 from usim.phantom.schema import Scene
-from usim.phantom.truth import echogenicity_at
+from usim.phantom.truth import Cover, cover_at, densities
 from usim.phantom.world import World
 from usim.scatterers import Scatterers
 
@@ -20,9 +22,21 @@ KURTOSIS = {"unit": 1.0, "gaussian": 3.0}
 def cell_echogenicity(world: World, x: Array, z: Array, geometry: Flat = FLAT) -> NDArray[np.float32]:
     """Mean echogenicity (a power, 0 dB tissue = 1) over each cell (Z, X) of a grid with centres x, z, regular in beam
     space."""
-    places = geometry.to_space(x[None, :], z[:, None])
-    labels = world.label(*places)
-    cells = world.echogenicity(*places, labels)
+    return _over_cells(world, x, z, geometry, Cover.echogenicity)
+
+
+def cell_fourth(world: World, x: Array, z: Array, geometry: Flat = FLAT) -> NDArray[np.float32]:
+    """Mean over each cell (Z, X) of echogenicity^2 / density, the density over that of `scatterers.per_cell`: what
+    scatterers add to the fourth cumulant."""
+    return _over_cells(world, x, z, geometry, lambda cover: cover.echogenicity() ** 2 / cover.density())
+
+
+def _over_cells(
+    world: World, x: Array, z: Array, geometry: Flat, value: Callable[[Cover], Array]
+) -> NDArray[np.float32]:
+    """Mean values over cells: those of the centres, or of SUBSAMPLES^2 places where an edge crosses the cell."""
+    cover = world.cover(*geometry.to_space(x[None, :], z[:, None]))
+    labels, cells = cover.labels(), value(cover)
     edge = np.zeros(labels.shape, dtype=bool)
     for differs, near, far in (
         (labels[1:] != labels[:-1], np.s_[1:], np.s_[:-1]),
@@ -36,7 +50,7 @@ def cell_echogenicity(world: World, x: Array, z: Array, geometry: Flat = FLAT) -
         total = np.zeros(len(row))
         for dz in offset * (z[1] - z[0]):
             for dx in offset * (x[1] - x[0]):
-                total += world.echogenicity(*geometry.to_space(x[column] + dx, z[row] + dz))
+                total += value(world.cover(*geometry.to_space(x[column] + dx, z[row] + dz)))
         cells[row, column] = total / SUBSAMPLES**2
     return cells.astype(np.float32)
 
@@ -57,10 +71,12 @@ def draw_cloud(
     the beam space of `geometry`.
     density: (D,) scatterers per m^2 in the plane, or per m^3 where half_slab (D,), metres, gives the slab's
     half-thickness.
-    strength: (D,).  Nothing lies where the scene is anechoic. Depths come sorted: exponential spacings are sorted
+    strength: (D,).  Nothing lies where the scene is anechoic, and fewer scatterers where it is sparse: as many as the
+    densest region needs are drawn everywhere, and thinned. Depths come sorted: exponential spacings are sorted
     uniform draws.
     """
-    per_depth = expected_per_depth(lateral, density * geometry.spread(depth), half_slab)
+    most = max(densities(scene))
+    per_depth = expected_per_depth(lateral, most * density * geometry.spread(depth), half_slab)
     cumulative = np.concatenate(([0.0], np.cumsum(0.5 * (per_depth[1:] + per_depth[:-1]) * np.diff(depth))))
     count = int(generator.poisson(cumulative[-1]))
     spacing = np.cumsum(generator.standard_exponential(count + 1))
@@ -71,9 +87,12 @@ def draw_cloud(
     amplitude = draw_amplitude(scene.scatterers.amplitude, count, generator)
     relative = np.interp(z, depth, strength / density)
     x, z = geometry.to_space(x, z)
-    power = echogenicity_at(scene, x, z)
+    cover = cover_at(scene, x, z)
+    power, local = cover.echogenicity(), cover.density()
     kept = power > 0.0
-    amplitude = amplitude * np.sqrt(power * relative)
+    if local.min(initial=most) < most:
+        kept &= generator.random(count) * most < local
+    amplitude = amplitude * np.sqrt(power / local * relative)
     return Scatterers(np.stack((x, y, z), axis=1)[kept], amplitude[kept])
 
 

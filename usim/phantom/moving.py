@@ -18,7 +18,7 @@ from usim.phantom import deform
 from usim.phantom.fill import draw_amplitude, draw_cloud
 from usim.phantom.flow import Stream, streams
 from usim.phantom.schema import Scene
-from usim.phantom.truth import echogenicity_at
+from usim.phantom.truth import cover_at, densities
 from usim.phantom.world import World
 from usim.scatterers import Scatterers
 
@@ -114,6 +114,8 @@ def _stream_cloud(
 ) -> tuple[Array, Array]:
     """Positions (N, 3), on the scene at time 0, and amplitudes over sqrt(density) (N,) of what streams in a region."""
     scene, generator = world.scene, _generator(seeds)
+    most = max(densities(scene))
+    density = most * density
     count = int(generator.poisson(density * stream.area * (1.0 if half_slab is None else 2.0 * half_slab)))
     along = generator.uniform(*stream.along, count)
     across = generator.uniform(*stream.across, count)
@@ -121,9 +123,13 @@ def _stream_cloud(
     amplitude = _renewed(world, stream, count, seeds)
     x, z = stream.placed(stream.carried(along, across, world.time), across)
     inside = stream.inside(scene, x, z)
-    power = echogenicity_at(scene, x[inside], z[inside])
+    cover = cover_at(scene, x[inside], z[inside])
+    power, local = cover.echogenicity(), cover.density() / most
+    kept = power > 0.0
+    if local.min(initial=1.0) < 1.0:
+        kept &= generator.random(count)[inside] < local
     position = np.stack((x, y, z), axis=1)[inside]
-    return position[power > 0.0], (amplitude[inside] * np.sqrt(power / density))[power > 0.0]
+    return position[kept], (amplitude[inside] * np.sqrt(power / (density * local)))[kept]
 
 
 def _renewed(world: World, stream: Stream, count: int, seeds: np.random.SeedSequence) -> Array:

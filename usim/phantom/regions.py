@@ -8,15 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from usim.description import Description
+from usim.phantom.tissue import Angle, Region, Seed, Wall
 from usim.scan import Depth, Lateral
 from usim.units import Count, Quantity
 
-ANECHOIC_DB = -100.0
-"""dB written for a region without scatterers; its linear echogenicity is exactly 0."""
-
-Echogenicity = Annotated[
-    float | Literal["anechoic"], Quantity("level", least=-90.0, most=60.0, words=("anechoic",))
-]
 Extent = Annotated[float, Quantity("length", above=0, most=0.4)]
 Aspect = Annotated[float, Quantity("number", least=0.05, most=20)]
 Position = tuple[Lateral, Depth]
@@ -26,27 +21,28 @@ DEFAULT_ASPECT = 1.6
 DEFAULT_SIDES = 5
 
 
-class Region(Description):
-    """What every region has: a name, written beside its label, an echogenicity and an attenuation."""
+class _Turned(Region):
+    """What can be turned."""
 
-    name: Annotated[str, Field(max_length=100)] = "region"
-    """The name of the label."""
-    echogenicity: Echogenicity
-    """dB relative to the reference tissue, or "anechoic"."""
-    attenuation: Annotated[float, Quantity("attenuation", least=0.0, most=200.0)] | None = None
-    """dB/cm/MHz, one way, in the unit of the medium's; the medium's unless given."""
+    angle: Angle = 0.0
+    """Radians; turns x towards z, that is clockwise in the picture."""
+
+
+class _Walled(Region):
+    """What may have a wall around it."""
+
+    wall: Wall | None = None
+    """What surrounds the region; nothing unless given."""
 
     @property
     def parts(self) -> tuple[Region, ...]:
-        """What carries the labels, in their order: the region itself, unless it is made of several materials."""
-        return (self,)
+        """The region within its wall, then the wall."""
+        return (self,) if self.wall is None else (self, self.wall)
 
 
-class _Placed(Region):
-    """What every region but a layer accepts, so that `shape` can be a choice: place, equal-area diameter and angle."""
+class _Placed(_Turned):
+    """What the shapes of a centre accept, so that `shape` can be a choice: equal-area diameter and angle."""
 
-    angle: Annotated[float, Quantity("angle", least=-2 * math.pi, most=2 * math.pi)] = 0.0
-    """Radians; turns x towards z, that is clockwise in the picture."""
     size: Extent | None = None
     """Metres; equal-area diameter: the area is pi (size/2)^2 whatever the shape."""
 
@@ -71,7 +67,7 @@ class _Placed(Region):
         return " and ".join(key if isinstance(value, tuple) else f"{key} {value:g}" for key, value in present)
 
 
-class Circle(_Placed):
+class Circle(_Placed, _Walled):
     """A disc; `angle` is accepted and has no effect.
 
     >>> Circle(center=("0 mm", "20 mm"), size="6 mm", echogenicity="anechoic").semi_axes
@@ -96,7 +92,7 @@ class Circle(_Placed):
         return self
 
 
-class Ellipse(_Placed):
+class Ellipse(_Placed, _Walled):
     """An ellipse with `radii`, or of equal-area diameter `size` and ratio `aspect` (1.6)."""
 
     shape: Literal["ellipse"] = "ellipse"
@@ -196,8 +192,63 @@ class Polygon(_Placed):
         return self
 
 
+class Annulus(_Placed):
+    """A ring between two radii, or of equal-area diameter `size` with an inner radius half the outer one.
+
+    `angle` is accepted and has no effect.
+
+    >>> Annulus(center=("0 mm", "20 mm"), inner="2 mm", outer="3 mm", echogenicity="6 dB").radii
+    (0.002, 0.003)
+    """
+
+    shape: Literal["annulus"] = "annulus"
+    center: Position
+    """Metres; (x, z)."""
+    inner: Extent | None = None
+    """Metres; radius of the hole, which is no part of the region."""
+    outer: Extent | None = None
+    """Metres; radius of the ring's outer edge."""
+
+    @property
+    def radii(self) -> tuple[float, float]:
+        """Metres; the inner and the outer radius."""
+        if self.inner is not None and self.outer is not None:
+            return self.inner, self.outer
+        return (self.size or 0.0) / math.sqrt(12), (self.size or 0.0) / math.sqrt(3)
+
+    @model_validator(mode="after")
+    def _sized_once(self) -> Annulus:
+        self._one_way(("inner", "outer"), ("size",))
+        inner, outer = self.radii
+        if not inner < outer:
+            raise ValueError(f"inner: {inner * 1e3:g} mm must be smaller than outer, {outer * 1e3:g} mm")
+        return self
+
+
+class Wave(Description):
+    """How a layer undulates: z moves by amplitude cos(2 pi x / wavelength + phase)."""
+
+    amplitude: Annotated[float, Quantity("length", above=0, most=50e-3)]
+    """Metres; from the mean to the crest."""
+    wavelength: Annotated[float, Quantity("length", least=0.5e-3, most=1.0)]
+    """Metres; along x."""
+    phase: Angle = 0.0
+    """Radians; at x = 0, where a phase of 0 puts the layer deepest."""
+
+
+class Roughness(Description):
+    """How a layer departs from its course at random: a smooth normal variation of z along x."""
+
+    std: Annotated[float, Quantity("length", above=0, most=20e-3)]
+    """Metres; standard deviation of the departure."""
+    correlation: Annotated[float, Quantity("length", least=0.2e-3, most=0.2)]
+    """Metres; distance along x at which the autocorrelation falls to 1/e."""
+    seed: Seed = 0
+    """Which course; drawn for every frame of a random phantom. Layers with the same course fit together."""
+
+
 class Layer(Region):
-    """Everything between two depths, over the full width.
+    """Everything between two depths, over the full width; top and bottom undulate together.
 
     >>> Layer(z=("0.5 mm", "2 mm"), echogenicity="6 dB").z
     (0.0005, 0.002)
@@ -206,6 +257,10 @@ class Layer(Region):
     shape: Literal["layer"] = "layer"
     z: tuple[Annotated[float, Quantity("length", least=0.0, most=0.5)], Depth]
     """Metres; depths of the top and the bottom."""
+    wave: Wave | None = None
+    """A regular undulation; none unless given."""
+    roughness: Roughness | None = None
+    """A random undulation; none unless given."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Layer:
@@ -214,9 +269,55 @@ class Layer(Region):
         return self
 
 
+class Spline(_Turned):
+    """The inside of a smooth closed curve through `vertices`: a periodic cubic spline over the chords' lengths."""
+
+    shape: Literal["spline"] = "spline"
+    vertices: Annotated[tuple[Position, ...], Field(min_length=3, max_length=256)]
+    """Metres; (x, z) of the points that the curve passes, in order; `angle` turns them about their mean. Inside is by
+    the even-odd rule."""
+
+    @property
+    def corners(self) -> Corners:
+        """Metres; the points (x, z) that the curve passes, in order."""
+        return _turned_about_mean(self.vertices, self.angle)
+
+    @model_validator(mode="after")
+    def _has_a_course(self) -> Spline:
+        _refuse_equal("vertices", self.vertices, closed=True)
+        _refuse_flat(self.corners)
+        return self
+
+
+class Tube(_Walled):
+    """A vessel seen lengthwise: all within `radius` of a cubic spline through `path`; its ends are round.
+
+    >>> Tube(path=[("-5 mm", "20 mm"), ("5 mm", "22 mm")], radius="3 mm", echogenicity="anechoic").radius
+    0.003
+    """
+
+    shape: Literal["tube"] = "tube"
+    path: Annotated[tuple[Position, ...], Field(min_length=2, max_length=64)]
+    """Metres; (x, z) of the points that the vessel's middle passes, in order."""
+    radius: Extent
+    """Metres; of the lumen: the wall lies outside it."""
+
+    @model_validator(mode="after")
+    def _has_a_course(self) -> Tube:
+        _refuse_equal("path", self.path, closed=False)
+        return self
+
+
 AnyRegion = Annotated[
-    Circle | Ellipse | Rectangle | Triangle | Polygon | Layer, Field(discriminator="shape")
+    Circle | Ellipse | Annulus | Rectangle | Triangle | Polygon | Spline | Tube | Layer, Field(discriminator="shape")
 ]
+
+
+def _refuse_equal(key: str, points: Corners, *, closed: bool) -> None:
+    """Refuse a curve that stays where it is: two neighbouring points in one place."""
+    for k in range(0 if closed else 1, len(points)):
+        if math.dist(points[k - 1], points[k]) < 1e-6:
+            raise ValueError(f"{key}.{k}: lies within 1 um of the point before it; remove one of the two")
 
 
 def _regular(sides: int, size: float, angle: float, center: tuple[float, float]) -> Corners:

@@ -10,14 +10,15 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from usim.description import Description
 from usim.medium import Medium
 from usim.phantom.motion import MOST_WAY, Flow, Sequence
-from usim.phantom.regions import AnyRegion, Echogenicity
+from usim.phantom.regions import AnyRegion
 from usim.phantom.screen import Display
 from usim.phantom.structure import Haze, Interface, Point, Reverberation, Wire
+from usim.phantom.tissue import Clusters, Echogenicity, PerCell, Texture
 from usim.phantom.views import MOST_LOOKS, Angles, Compound, Sweep
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Sector, Tgc
 from usim.transmit import FocusedScan, PlaneScan, Transmit
-from usim.units import Count, Quantity, did_you_mean, show
+from usim.units import Count, did_you_mean, show
 
 # Fields of a probe that phantom files have no use for: their images are those of a row or an arc of elements, whose
 # response follows from its bandwidth. Channel data takes any probe.
@@ -27,7 +28,7 @@ MOST_POINTS = 65536
 MOST_WIRES = 65536
 MOST_INTERFACES = 1024
 MOST_FRAMES = 10**9
-# 64 lattice nodes of 8 bytes each: 128 MB of texture at most.
+# 64 lattice nodes of 8 bytes each: 128 MB of textures at most.
 MOST_TEXTURE_CELLS = 250_000
 
 
@@ -36,7 +37,7 @@ class CloudSpec(Description):
 
     model: Literal["plane", "volume", "field"] = "plane"
     """plane: in-plane cloud with the elevation folded in; volume: 3-D cloud; field: infinite density, no scatterers."""
-    per_cell: Annotated[float, Quantity("number", least=0.05, most=1000.0)] = 10.0
+    per_cell: PerCell = 10.0
     """Effective number of scatterers per resolution cell, on axis at the transmit focus."""
     amplitude: Literal["unit", "gaussian"] = "unit"
     """Law of the scattering amplitudes, both of unit variance."""
@@ -69,17 +70,6 @@ def _image_kind(given: Any) -> str:
 AnyImage = Annotated[Annotated[Image, Tag("Image")] | Annotated[Sector, Tag("Sector")], Discriminator(_image_kind)]
 
 
-class Texture(Description):
-    """A slow random variation of the background's echogenicity, fixed in space."""
-
-    std: Annotated[float, Quantity("level", least=0.0, most=20.0)]
-    """dB; standard deviation about the background's echogenicity."""
-    correlation: Annotated[float, Quantity("length", least=0.1e-3, most=50e-3)]
-    """Metres; distance at which the autocorrelation falls to 1/e."""
-    seed: Annotated[int, Count(0, 2**63 - 1)] = 0
-    """Which texture; drawn for every frame of a random phantom."""
-
-
 class Background(Description):
     """What fills the scene where no region lies; its name is that of label 0."""
 
@@ -88,7 +78,7 @@ class Background(Description):
     echogenicity: Echogenicity
     """dB relative to the reference tissue, or "anechoic"."""
     texture: Texture | None = None
-    """Slow variation in space; none unless given."""
+    """Variation in space; none unless given."""
 
 
 class Scene(Description):
@@ -273,15 +263,37 @@ class Scene(Description):
         return self
 
     @model_validator(mode="after")
-    def _texture_fits(self) -> Scene:
-        """Bound the lattice that a texture is drawn on: it has 8 nodes per correlation length and a margin."""
-        if self.background.texture is not None:
-            correlation = self.background.texture.correlation
-            width, height = (last - first + 50e-3 for first, last in self.box)
-            if width * height > MOST_TEXTURE_CELLS * correlation**2:
-                limit = math.sqrt(width * height / MOST_TEXTURE_CELLS)
+    def _textures_fit(self) -> Scene:
+        """Bound the lattices that textures are drawn on: 8 nodes per correlation length, and a margin."""
+        if self.background.texture is None and all(p.texture is None for r in self.regions for p in r.parts):
+            return self
+        # scipy, which outlines need, is not loaded for a scene without textures
+        from usim.phantom.truth import textures
+
+        fields = textures(self.background, self.regions, self.box)
+        cells = {path: field.cells for path, field in fields.items()}
+        excess = sum(cells.values()) - MOST_TEXTURE_CELLS
+        if excess > 0:
+            path = max(cells, key=cells.__getitem__)
+            texture = fields[path].texture
+            key = "size" if isinstance(texture, Clusters) else "correlation"
+            length, allowed = getattr(texture, key), max(cells[path] - excess, MOST_TEXTURE_CELLS / len(cells))
+            width, height = (last - first for first, last in self.box)
+            raise ValueError(
+                f"{path}.{key} {length * 1e3:g} mm is too fine for an image of {width * 1e3:g} mm by "
+                f"{height * 1e3:g} mm; use {length * math.sqrt(cells[path] / allowed) * 1e3:.2g} mm or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _densities_fit(self) -> Scene:
+        """Only a cloud that is drawn can be sparser in places."""
+        if isinstance(self.scatterers, CloudSpec) and self.scatterers.model != "field":
+            return self
+        for k, region in enumerate(self.regions):
+            if any(part.per_cell is not None for part in region.parts):
+                kind = "a cloud that is given" if isinstance(self.scatterers, CloudFile) else "model: field"
                 raise ValueError(
-                    f"background.texture.correlation {correlation * 1e3:g} mm is too fine for an image of "
-                    f"{(width - 50e-3) * 1e3:g} mm by {(height - 50e-3) * 1e3:g} mm; use {limit * 1e3:.2g} mm or more"
+                    f"regions.{k}.per_cell: needs scatterers that are drawn, not {kind}; choose model: plane or volume"
                 )
         return self

@@ -2,16 +2,180 @@
 
 from __future__ import annotations
 
-import math
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
 
-from usim.phantom.regions import ANECHOIC_DB, AnyRegion, Circle, Ellipse, Layer, Region
-from usim.phantom.schema import Background, Scene
-from usim.phantom.texture import texture_at
+from usim.phantom.outlines import Box, Grown, Outline, outline_of
+from usim.phantom.regions import AnyRegion
+from usim.phantom.schema import Background, CloudSpec, Scene
+from usim.phantom.texture import Field, Window, window_of
+from usim.phantom.tissue import ANECHOIC_DB, Region, Wall
 
 Array = NDArray[np.float64]
+
+EDGE_SIGMAS: Final = 2.5631031310892007
+"""From 10 to 90 % of a normal distribution, in standard deviations."""
+SOFT_REACH: Final = 6.5
+"""Standard deviations from its outline at which a soft region ends: 1e-10 of its power, -40 dB under the brightest."""
+
+
+class Ply(NamedTuple):
+    """One material of the scene, to be laid over what came before: its label, outline and texture.
+
+    outline: None for the background, which lies everywhere.
+    """
+
+    label: int
+    part: Background | Region
+    outline: Outline | None
+    field: Field | None
+
+
+class Patch(NamedTuple):
+    """Where one ply lies among places: the indices, and its share there, None where it is 1."""
+
+    ply: Ply
+    index: Any
+    share: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Cover:
+    """What lies at places x, z (one shape, metres): every ply of the scene that reaches them, the lowest first."""
+
+    scene: Scene
+    x: Array
+    z: Array
+    patches: tuple[Patch, ...]
+
+    def labels(self) -> NDArray[np.uint16]:
+        """0 is the background, k the k-th part of the regions; a soft region lies where its share is 1/2 and more."""
+        labels = np.zeros(self.x.shape, dtype=np.uint16)
+        for ply, index, share in self.patches:
+            chosen = index if share is None else tuple(axis[share >= 0.5] for axis in index)
+            labels[chosen] = ply.label
+        return labels
+
+    def echogenicity(self) -> Array:
+        """Scattering strength as a power relative to the reference tissue; exactly 0 where the scene is anechoic."""
+        return self._laid(self._power_of)
+
+    def echogenicity_db(self) -> Array:
+        """Scattering strength in dB of the reference tissue; -100 where anechoic."""
+        level = np.empty(self.x.shape)
+        for patch in self.patches:
+            own = self._level_of(patch)
+            if patch.share is not None:
+                below, share = 10.0 ** (level[patch.index] / 10.0), patch.share
+                own = 10.0 * np.log10((1.0 - share) * below + share * 10.0 ** (own / 10.0))
+            level[patch.index] = own
+        return level
+
+    def attenuation(self) -> Array:
+        """dB/cm/MHz, one way; the medium's where no region gives one."""
+
+        def own(patch: Patch) -> float:
+            part = patch.ply.part
+            given = part.attenuation if isinstance(part, Region) else None
+            return self.scene.medium.attenuation if given is None else given
+
+        return self._laid(own)
+
+    def density(self) -> Array:
+        """Scatterers here over those that `scatterers.per_cell` asks for."""
+        return self._laid(lambda patch: _density(self.scene, patch.ply.part))
+
+    def _laid(self, own: Callable[[Patch], Array | float]) -> Array:
+        """Values of each ply over those below; where it is soft the two mix by its share."""
+        values = np.empty(self.x.shape)
+        for patch in self.patches:
+            index, share = patch.index, patch.share
+            values[index] = own(patch) if share is None else (1.0 - share) * values[index] + share * own(patch)
+        return values
+
+    def _power_of(self, patch: Patch) -> Array | float:
+        power, field = _power(patch.ply.part.echogenicity), patch.ply.field
+        return power if field is None else power * field.power(self.x[patch.index], self.z[patch.index])
+
+    def _level_of(self, patch: Patch) -> Array | float:
+        level, field = _decibels(patch.ply.part.echogenicity), patch.ply.field
+        return level if field is None else level + field.decibels(self.x[patch.index], self.z[patch.index])
+
+
+def cover_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Cover:
+    """Return what lies at points (x, z), metres, broadcast. Later regions lie over earlier ones."""
+    x, z = np.atleast_1d(np.asarray(x, dtype=np.float64)), np.atleast_1d(np.asarray(z, dtype=np.float64))
+    shape = np.broadcast_shapes(x.shape, z.shape)
+    patches = []
+    for ply in _plies(scene.background, scene.regions, scene.box):
+        if ply.outline is None:
+            patches.append(Patch(ply, np.s_[...], None))
+            continue
+        sigma = _sigma(ply.part)
+        left, right, top, bottom = _widened(ply.outline.box, SOFT_REACH * sigma)
+        # Only the points in the bounding box are looked at closely.
+        index = np.nonzero(((x >= left) & (x <= right)) & ((z >= top) & (z <= bottom)))
+        near = [np.asarray(np.broadcast_to(values, shape)[index]) for values in (x, z)]
+        if sigma:
+            share = ndtr(ply.outline.distance(near[0], near[1], SOFT_REACH * sigma) / -sigma)
+            patches.append(Patch(ply, index, share))
+        else:
+            inside = ply.outline.inside(near[0], near[1])
+            patches.append(Patch(ply, tuple(axis[inside] for axis in index), None))
+    return Cover(scene, np.broadcast_to(x, shape), np.broadcast_to(z, shape), tuple(patches))
+
+
+@functools.lru_cache(maxsize=2)
+def _plies(background: Background, regions: tuple[AnyRegion, ...], picture: Window) -> tuple[Ply, ...]:
+    """The materials of a scene, the lowest first: a wall lies under what it surrounds."""
+    found = [Ply(0, background, None, _field(background, picture, None))]
+    for region in regions:
+        numbered = list(enumerate(region.parts, start=len(found)))
+        found += [_ply(label, part, region, picture) for label, part in reversed(numbered)]
+    return tuple(found)
+
+
+def textures(background: Background, regions: tuple[AnyRegion, ...], picture: Window) -> dict[str, Field]:
+    """Return the textures of a scene by the path of the part that has them."""
+    paths = ["background"]
+    for k, region in enumerate(regions):
+        paths += [f"regions.{k}.wall" if isinstance(part, Wall) else f"regions.{k}" for part in region.parts]
+    fields = {f"{paths[ply.label]}.texture": ply.field for ply in _plies(background, regions, picture)}
+    return {path: field for path, field in fields.items() if field is not None}
+
+
+def _ply(label: int, part: Region, region: AnyRegion, picture: Window) -> Ply:
+    outline = outline_of(region)
+    if isinstance(part, Wall):
+        outline = Grown(outline, part.thickness)
+    box = _widened(outline.box, SOFT_REACH * _sigma(part))
+    return Ply(label, part, outline, _field(part, picture, box))
+
+
+def _field(part: Background | Region, picture: Window, box: Box | None) -> Field | None:
+    silent = part.texture is None or part.echogenicity == "anechoic"
+    return None if silent else Field(part.texture, window_of(picture, box))
+
+
+def _sigma(part: Background | Region) -> float:
+    """Standard deviation of the error function across a part's outline, metres."""
+    return part.edge / EDGE_SIGMAS if isinstance(part, Region) else 0.0
+
+
+def _widened(box: Box, by: float) -> Box:
+    left, right, top, bottom = box
+    return left - by, right + by, top - by, bottom + by
+
+
+def _density(scene: Scene, part: Background | Region) -> float:
+    given = part.per_cell if isinstance(part, Region) else None
+    return 1.0 if given is None or not isinstance(scene.scatterers, CloudSpec) else given / scene.scatterers.per_cell
 
 
 def labelled(scene: Scene) -> tuple[Background | Region, ...]:
@@ -24,6 +188,17 @@ def label_names(scene: Scene) -> tuple[str, ...]:
     return tuple(part.name for part in labelled(scene))
 
 
+def densities(scene: Scene) -> set[float]:
+    """Return the densities of scatterers in a scene over that of `scatterers.per_cell`: 1, that of the background, too.
+
+    >>> from usim.phantom.load import load_phantom
+    >>> from usim.phantom.draw import draw
+    >>> densities(draw(load_phantom("cyst")))
+    {1.0}
+    """
+    return {_density(scene, part) for part in labelled(scene)}
+
+
 def label_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> NDArray[np.uint16]:
     """Return what lies at points (x, z), metres, broadcast: 0 is the background, k the k-th part of the regions.
 
@@ -34,54 +209,30 @@ def label_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> NDArray[np.uint16]:
     >>> label_at(draw(load_phantom("cyst")), [-10e-3, 0.0], [15e-3, 25e-3]).tolist()
     [1, 0]
     """
-    shape = np.broadcast_shapes(np.shape(x), np.shape(z))
-    x, z = np.atleast_1d(np.asarray(x, dtype=np.float64)), np.atleast_1d(np.asarray(z, dtype=np.float64))
-    labels = np.zeros(np.broadcast_shapes(x.shape, z.shape), dtype=np.uint16)
-    first = 1
-    for region in scene.regions:
-        label, first = first, first + len(region.parts)
-        left, right, top, bottom = _box(region)
-        near = ((x >= left) & (x <= right)) & ((z >= top) & (z <= bottom))
-        if isinstance(region, Layer):
-            labels[near] = label
-            continue
-        # Only the points in the bounding box are looked at closely.
-        index = np.nonzero(near)
-        part = _part_at(region, _pick(x, index, labels.shape), _pick(z, index, labels.shape))
-        inside = part >= 0
-        labels[tuple(axis[inside] for axis in index)] = label + part[inside]
-    return labels.reshape(shape)
+    return cover_at(scene, x, z).labels().reshape(np.broadcast_shapes(np.shape(x), np.shape(z)))
 
 
 def echogenicity_db_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
     """Return the scattering strength at points (x, z), metres, in dB of the reference tissue; -100 where anechoic."""
-    labels = label_at(scene, x, z)
-    level = np.array([_decibels(part.echogenicity) for part in labelled(scene)])[labels]
-    if _has_texture(scene):
-        level += texture_at(scene, x, z) * (labels == 0)
-    return level
+    return cover_at(scene, x, z).echogenicity_db().reshape(np.broadcast_shapes(np.shape(x), np.shape(z)))
 
 
-def echogenicity_at(scene: Scene, x: ArrayLike, z: ArrayLike, labels: NDArray[np.uint16] | None = None) -> Array:
+def echogenicity_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
     """Return the scattering strength at points (x, z), metres, as a power relative to the reference tissue.
 
-    It is exactly 0 where the scene is anechoic. labels: what label_at says there, where it is known already.
+    It is exactly 0 where the scene is anechoic.
     """
-    labels = label_at(scene, x, z) if labels is None else labels
-    power = np.array([_power(part.echogenicity) for part in labelled(scene)])[labels]
-    if _has_texture(scene):
-        power *= np.exp(texture_at(scene, x, z) * (math.log(10) / 10 * (labels == 0)))
-    return power
+    return cover_at(scene, x, z).echogenicity().reshape(np.broadcast_shapes(np.shape(x), np.shape(z)))
 
 
 def attenuation_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
     """Return the attenuation at points (x, z), metres, in dB/cm/MHz one way; the medium's where no region gives one."""
-    own = (scene.medium.attenuation, *(part.attenuation for region in scene.regions for part in region.parts))
-    return np.array([own[0] if value is None else value for value in own])[label_at(scene, x, z)]
+    return cover_at(scene, x, z).attenuation().reshape(np.broadcast_shapes(np.shape(x), np.shape(z)))
 
 
-def _has_texture(scene: Scene) -> bool:
-    return scene.background.texture is not None and scene.background.echogenicity != "anechoic"
+def sparsity_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Array:
+    """Return how many times fewer scatterers lie at points (x, z), metres, than `scatterers.per_cell` asks for."""
+    return 1.0 / cover_at(scene, x, z).density().reshape(np.broadcast_shapes(np.shape(x), np.shape(z)))
 
 
 def _decibels(echogenicity: float | str) -> float:
@@ -90,46 +241,3 @@ def _decibels(echogenicity: float | str) -> float:
 
 def _power(echogenicity: float | str) -> float:
     return 0.0 if isinstance(echogenicity, str) else float(10 ** (echogenicity / 10))
-
-
-def _pick(values: Array, index: tuple[NDArray[np.intp], ...], shape: tuple[int, ...]) -> Array:
-    """Return broadcast values at indices."""
-    return np.asarray(np.broadcast_to(values, shape)[index])
-
-
-def _box(region: AnyRegion) -> tuple[float, float, float, float]:
-    """Left, right, top and bottom of what a region can cover, metres."""
-    if isinstance(region, Layer):
-        return -math.inf, math.inf, *region.z
-    if isinstance(region, Circle | Ellipse):
-        (a, b), (x, z) = region.semi_axes, region.center
-        reach_x = math.hypot(a * math.cos(region.angle), b * math.sin(region.angle))
-        reach_z = math.hypot(a * math.sin(region.angle), b * math.cos(region.angle))
-        return x - reach_x, x + reach_x, z - reach_z, z + reach_z
-    xs, zs = zip(*region.corners, strict=True)
-    return min(xs), max(xs), min(zs), max(zs)
-
-
-def _part_at(region: AnyRegion, x: Array, z: Array) -> NDArray[np.intp]:
-    """Which of the region's parts lies at points, -1 where it does not reach."""
-    return np.where(_inside(region, x, z), 0, -1)
-
-
-def _inside(region: AnyRegion, x: Array, z: Array) -> NDArray[np.bool_]:
-    if isinstance(region, Circle | Ellipse):
-        (a, b), (cx, cz) = region.semi_axes, region.center
-        cos, sin = math.cos(region.angle), math.sin(region.angle)
-        dx, dz = x - cx, z - cz
-        return np.asarray(((cos * dx + sin * dz) / a) ** 2 + ((cos * dz - sin * dx) / b) ** 2 <= 1.0)
-    return _inside_polygon(region.corners, x, z)
-
-
-def _inside_polygon(corners: tuple[tuple[float, float], ...], x: Array, z: Array) -> NDArray[np.bool_]:
-    """Even-odd rule: a ray from each point towards +x crosses the outline an odd number of times."""
-    inside = np.zeros(x.shape, dtype=bool)
-    for (ax, az), (bx, bz) in zip(corners, (*corners[1:], corners[0]), strict=True):
-        if az == bz:
-            continue
-        crosses = (z < az) != (z < bz)
-        inside ^= crosses & (x <= ax + (z - az) * ((bx - ax) / (bz - az)))
-    return inside

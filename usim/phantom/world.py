@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from usim.phantom import deform
 from usim.phantom.schema import Scene
-from usim.phantom.truth import attenuation_at, echogenicity_at, echogenicity_db_at, label_at
+from usim.phantom.truth import Cover, attenuation_at, cover_at
 
 Array = NDArray[np.float64]
 
@@ -26,18 +26,9 @@ class World:
         """Whether tissue may lie elsewhere than the scene describes it."""
         return self.time > 0.0 and self.scene.sequence is not None and bool(self.scene.sequence.motions)
 
-    def label(self, x: ArrayLike, z: ArrayLike) -> NDArray[np.uint16]:
-        """Which region lies at (x, z)."""
-        return label_at(self.scene, *self._origin(x, z))
-
-    def echogenicity(self, x: ArrayLike, z: ArrayLike, labels: NDArray[np.uint16] | None = None) -> Array:
-        """Scattering strength at (x, z) as a power relative to the reference tissue; labels: what `label` says there,
-        where it is known already."""
-        return echogenicity_at(self.scene, *self._origin(x, z), labels)
-
-    def echogenicity_db(self, x: ArrayLike, z: ArrayLike) -> Array:
-        """Scattering strength at (x, z) in dB of the reference tissue; -100 where anechoic."""
-        return echogenicity_db_at(self.scene, *self._origin(x, z))
+    def cover(self, x: ArrayLike, z: ArrayLike) -> Cover:
+        """What lies at (x, z)."""
+        return cover_at(self.scene, *self._origin(x, z))
 
     def attenuation(self, x: ArrayLike, z: ArrayLike) -> Array:
         """Attenuation at (x, z), one way, dB/cm/MHz, to the medium's power of the frequency."""
