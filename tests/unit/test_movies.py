@@ -93,6 +93,8 @@ def test_the_rate_of_a_movie(tmp_path, make_frame):
     assert read_gif(tmp_path / "a.gif")[1] == [250] * 3
     fast = views(make_frame, times=3, rate=500.0)
     assert movie(fast, tmp_path / "b.gif") == 50.0
+    assert movie(views(make_frame, times=3, rate=0.01), tmp_path / "c.gif") == 0.1
+    assert read_gif(tmp_path / "c.gif")[1] == [10000] * 3
     with pytest.raises(ConfigError, match=r"--fps: 60: a GIF shows 0\.1 to 50"):
         movie(fast, tmp_path / "b.gif", fps=60.0)
     with pytest.raises(ConfigError, match="--fps: nan"):

@@ -1,13 +1,18 @@
 """Which frames of a dataset a picture shows: those asked for, and otherwise those that show its axes."""
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from views import dataset, level_of, views
 
 import usim.view.choice as choice
 from usim.errors import ConfigError
 from usim.info import describe
-from usim.view.choice import Request, draw
+from usim.io.layout import AXES
+from usim.view.choice import Request, _running, _sheet, draw
 
 
 @pytest.fixture
@@ -48,7 +53,9 @@ def test_places_are_those_of_the_frames(tmp_path, make_frame):
 
 def test_a_sequence_is_a_movie_of_one_scene_and_a_sheet_of_some_times(tmp_path, make_frame, drawn):
     data = dataset(tmp_path / "data", views(make_frame, scenes=2, looks=2, times=7))
-    assert ask(data, tmp_path / "a.gif") == f"{tmp_path}/a.gif: 7 frames, 1 per second"
+    assert (
+        ask(data, tmp_path / "a.gif") == f"{tmp_path}/a.gif: 7 frames, 1 per second, 0.04 of the sequence's own speed"
+    )
     ask(data, tmp_path / "a.gif", only={"scene": (1,), "look": (1,)})
     ask(data, tmp_path / "a.gif", only={"scene": (1, 0)})
     ask(data, tmp_path / "a.png")
@@ -143,6 +150,25 @@ def test_info_tells_how_the_frame_axis_divides(tmp_path, make_frame):
     )
     dataset(tmp_path / "part", views(make_frame, scenes=3, looks=4)[:-3])
     assert "3 scenes x 4 looks x 1 slice x 1 angle x 1 time; 3 of these are not there" in describe(tmp_path / "part")
+
+
+@given(st.tuples(*[st.integers(1, 4)] * 5), st.randoms())
+def test_a_movie_runs_along_one_axis_of_whatever_there_is(shape, random):
+    rows = list(itertools.product(*map(range, shape)))
+    random.shuffle(rows)
+    index = dict(zip(AXES, np.array(rows).T, strict=True))
+    played = [rows[row] for row in _running(index, list(range(len(rows))), Request())]
+    slices, times = shape[2], shape[4]
+    if times > 1:
+        assert played == [(0, 0, slices // 2, 0, time) for time in range(times)]
+    elif slices > 1:
+        assert played == [(0, 0, slice, 0, 0) for slice in range(slices)]
+    else:
+        assert played == rows
+    drawn = [rows[row] for row in _sheet(index, list(range(len(rows))), Request())]
+    assert 1 <= len(set(drawn)) == len(drawn) <= 4
+    if times > 1:
+        assert {place[:4] for place in drawn} == {(0, 0, slices // 2, 0)}
 
 
 def test_levels_of_crafted_frames_differ():

@@ -113,7 +113,8 @@ def test_compounded_images_are_stored_with_their_looks(tmp_path):
     made = Renderer(phantom("compound: {frequencies: [6 MHz, 8 MHz]}\nframes: 2\n")).frame(1)
     np.testing.assert_array_equal(frame.truth.looks, made.truth.looks)
     np.testing.assert_array_equal(frame.bmode, made.bmode)
-    assert frame.iq is None and made.iq is None
+    assert frame.iq is None
+    assert made.iq is None
     assert 1.0 < frame.truth.looks.mean() < 2.0
 
 
@@ -121,7 +122,8 @@ def test_drawn_parameters_make_the_frame_again():
     text = "compound: {frequencies: [{uniform: [5 MHz, 6 MHz]}, 8 MHz]}\nlooks: 2\nseed: 3\n"
     frame = Renderer(phantom(text)).frame(5)
     params = frame.params
-    again = simulate(phantom_from_dict(params["scene"]), seed=params["seed"], index=params["index"], look=params["look"])
+    place = {name: params[name] for name in ("seed", "index", "look")}
+    again = simulate(phantom_from_dict(params["scene"]), **place)
     np.testing.assert_array_equal(again.bmode, frame.bmode)
     np.testing.assert_array_equal(again.truth.bmode, frame.truth.bmode)
 

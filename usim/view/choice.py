@@ -15,6 +15,7 @@ from usim.frame import Frame
 from usim.io.layout import AXES
 from usim.view.files import MOVIES, STILLS, check_target, is_movie
 from usim.view.movie import movie
+from usim.view.panels import rate_of
 from usim.view.sheet import contact_sheet
 from usim.view.volume import volume_sheet
 
@@ -65,8 +66,11 @@ def draw(source: Source, target: Path, request: Request, name: str) -> str:
         rows = rows if request.frames else _running(index, rows, request)
         if request.depth is not None:
             raise ConfigError(f"--depth: {target} shows no x-y cut; write .png, or leave --depth out")
-        fps = movie(source.choose(rows), target, fps=request.fps)
-        return f"{target}: {len(rows)} frame{'s' * (len(rows) != 1)}, {fps:g} per second"
+        frames = source.choose(rows)
+        fps = movie(frames, target, fps=request.fps)
+        speed = fps / (rate_of(frames[0]) or fps)
+        slower = "" if speed == 1.0 else f", {speed:.3g} of the sequence's own speed"
+        return f"{target}: {len(rows)} frame{'s' * (len(rows) != 1)}, {fps:g} per second{slower}"
     slices = [] if request.frames else _volume(index, rows)
     if slices:
         volume_sheet(source.choose(slices), target, depth=request.depth)

@@ -25,6 +25,7 @@ MOVIES = (".gif", ".mp4")
 #: GIF counts hundredths of a second, and programs slow down what asks for less than two of them.
 GIF_TICKS, GIF_MOST_FPS = 100, 50
 MP4_MOST_FPS = 1000
+LEAST_FPS = 0.1
 _DPI = 110
 
 Grey = NDArray[np.uint8]
@@ -76,8 +77,10 @@ def encode_gif(images: Iterable[Grey], fps: float) -> bytes:
     """
     from PIL import Image
 
-    if not 0.1 <= fps <= GIF_MOST_FPS:
-        raise ConfigError(f"--fps: {fps:g}: a GIF shows 0.1 to {GIF_MOST_FPS} images per second; write .mp4 for more")
+    if not LEAST_FPS <= fps <= GIF_MOST_FPS:
+        raise ConfigError(
+            f"--fps: {fps:g}: a GIF shows {LEAST_FPS} to {GIF_MOST_FPS} images per second; write .mp4 for more"
+        )
     pictures = [Image.fromarray(image) for image in images]
     ticks = np.diff(np.round(np.arange(len(pictures) + 1) * GIF_TICKS / fps)).astype(int)
     buffer = io.BytesIO()
@@ -92,8 +95,8 @@ def encode_mp4(images: Iterable[Grey], fps: float, target: Path = Path("movie.mp
     target: what an error names.  Raises ConfigError without ffmpeg or for an unusable rate, ResourceError when ffmpeg
     fails.
     """
-    if not 0.1 <= fps <= MP4_MOST_FPS:
-        raise ConfigError(f"--fps: {fps:g} is not between 0.1 and {MP4_MOST_FPS} images per second")
+    if not LEAST_FPS <= fps <= MP4_MOST_FPS:
+        raise ConfigError(f"--fps: {fps:g} is not between {LEAST_FPS} and {MP4_MOST_FPS} images per second")
     program = ffmpeg(target)
     even = (np.pad(image, [(0, size % 2) for size in image.shape], constant_values=255) for image in images)
     first = next(even)

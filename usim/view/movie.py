@@ -11,7 +11,7 @@ import numpy as np
 
 from usim.errors import ConfigError, DataError
 from usim.frame import Frame
-from usim.view.files import GIF_MOST_FPS, MOVIES, MP4_MOST_FPS, Grey, check_target, save_movie
+from usim.view.files import GIF_MOST_FPS, LEAST_FPS, MOVIES, MP4_MOST_FPS, Grey, check_target, save_movie
 from usim.view.motion import add_arrows, arrows_of, farthest
 from usim.view.panels import Shown, displays, dynamic_range, image_and_truth, name_of, rate_of, show_grey
 
@@ -30,8 +30,8 @@ def movie(frames: Sequence[Frame], path: str | os.PathLike[str], *, fps: float |
     Arrows over the truth are the displacement where the scene moves; the scanner's display stands beside, where there
     is one.
 
-    fps: images per second; the sequence's own rate unless given, at most 50 in a GIF and 1000 in an MP4, and
-    10 where frames are no sequence.
+    fps: images per second; the sequence's own rate unless given, or the nearest that there is: 0.1 to 50 in a GIF, to
+    1000 in an MP4; 10 where frames are no sequence.
 
     Raises ConfigError for no frames, too many, an unknown file type or rate, DataError for frames of different sizes,
     ResourceError when the file cannot be written.
@@ -46,7 +46,8 @@ def movie(frames: Sequence[Frame], path: str | os.PathLike[str], *, fps: float |
         raise ConfigError(f"view: {len(frames)} frames, a movie has at most {MOST_FRAMES}; choose some with --frames")
     if fps is None:
         fps = rate_of(frames[0]) or DEFAULT_FPS
-        fps = min(fps, GIF_MOST_FPS if target.suffix.lower() == ".gif" else MP4_MOST_FPS)
+        most = GIF_MOST_FPS if target.suffix.lower() == ".gif" else MP4_MOST_FPS
+        fps = min(max(fps, LEAST_FPS), most)
     save_movie(rasters(frames), target, fps)
     return fps
 
