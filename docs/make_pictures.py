@@ -65,6 +65,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "haze": (structure.Haze,),
     "sweep": (views.Sweep,),
     "sequence": (motion.Sequence,),
+    "sequence.motions": get_args(get_args(motion.AnyMotion)[0]),
     "compound": (views.Compound,),
     "display": (screen.Display,),
     "display.curve": (screen.LogCurve, screen.PowerCurve),
@@ -75,7 +76,10 @@ RANGES += ("wires.repeat", "interfaces.repeat")
 FRAMES = (*RANGES[:5], "frames", "looks", "angles", "sweep.slices", "sweep.step", "sequence.times", "sequence.rate")
 FRAMES += ("display.persistence",)
 #: Keys that hold others and have a section with a snippet of their own.
-HOLDERS = ("background.texture", "regions.wave", "regions.roughness", "regions.wall", "interfaces.reverberation")
+HOLDERS = (
+    *("background.texture", "regions.wave", "regions.roughness", "regions.wall", "interfaces.reverberation"),
+    "sequence.motions",
+)
 LABELLED = (
     *("regions", "regions.name", "regions.shape", "regions.wall", "regions.edge"),
     *("background.name", "scatterers.file"),
@@ -122,19 +126,22 @@ def write_phantom(document: dict[str, Any], folder: Path) -> Path:
 
 
 def facts(key: str) -> str:
-    """Return the line under a key's heading: unit, default, limits, read from the models."""
+    """Return the line under a key's heading: unit, default, limits, from the models; for a motion of all its keys."""
     prefix, _, name = key.rpartition(".")
     if key in RANGES or key not in keys():
         return ""
+    if prefix == "sequence.motions":
+        (model,) = [model for model in MODELS[prefix] if model.model_fields["type"].default == name]
+        fields = {key: field for key, field in model.model_fields.items() if key != "type"}
+        return "\n".join(f"- *`{key}`: {_fact(field)}*" for key, field in fields.items())
     owners = [model for model in MODELS[prefix] if name in model.model_fields]
     field = owners[0].model_fields[name]
     if name in ("shape", "type"):
         words = ", ".join(f"`{model.model_fields[name].default}`" for model in owners)
         defaults = {"transmit": "`plane`", "display.curve": "`log`", "background.texture": "`smooth`"}
         return f"*One of {words}. {f'Default: {defaults[prefix]}.' if prefix in defaults else 'Required.'}*"
-    parts = [_kind(field)]
     defaults = list(dict.fromkeys(_default(model.model_fields[name]) for model in owners))
-    parts.append(f"Default: {defaults[0]}." if defaults[0] else "Required.")
+    parts = [_kind(field), f"Default: {defaults[0]}." if defaults[0] else "Required."]
     if prefix == "regions" and len(owners) < len(SHAPES):
         parts.append("Shapes: " + ", ".join(model.model_fields["shape"].default for model in owners) + ".")
     if prefix == "background.texture" and len(owners) < len(MODELS[prefix]):
@@ -142,11 +149,22 @@ def facts(key: str) -> str:
     return "*" + " ".join(part for part in parts if part) + "*"
 
 
+def _fact(field: Any) -> str:
+    default = _default(field)
+    return f"{_kind(field)} {f'Default: {default}.' if default else 'Required.'}"
+
+
 def keys() -> list[str]:
-    """Return every key of the language but those that only hold other keys; a wall's are those that regions lack."""
+    """Return every key of the language but those that only hold other keys.
+
+    A wall's are those that regions lack; motions have their types instead.
+    """
     nested = set(MODELS) - {"", *HOLDERS}
     found = []
     for prefix, models in MODELS.items():
+        if prefix == "sequence.motions":
+            found += [f"{prefix}.{model.model_fields['type'].default}" for model in models]
+            continue
         for model in models:
             for name in model.model_fields:
                 if model is Probe and name in schema.NOT_IN_PHANTOMS:
@@ -203,6 +221,7 @@ def _limits(mark: Quantity) -> str:
 def _write(value: float, mark: Quantity) -> str:
     """Write a value in the unit that people use for it."""
     unit = {"length": "mm", "frequency": "MHz", "angle": "deg", "fraction": "%"}.get(mark.dimension)
+    unit = "Hz" if mark.dimension == "frequency" and abs(value) < 0.1e6 else unit
     unit = next(iter(UNITS[mark.dimension])) if unit is None else unit
     return "0" if value == 0 else f"{value / float(UNITS[mark.dimension][unit]):g} {unit}".strip()
 
@@ -220,7 +239,7 @@ def _default(field: Any) -> str:
 
 def refresh(page: str) -> str:
     """Return the page with the line of facts under each key and the picture at the end of each section renewed."""
-    line_of_facts = r"^\*(Unit|A number|A whole|One of|Text|Default|Required|Shapes).*\*\n\n"
+    line_of_facts = r"^(?:- \*`.*\*\n)+\n|^\*(Unit|A number|A whole|One of|Text|Default|Required|Shapes).*\*\n\n"
     page = re.sub(line_of_facts, "", page, flags=re.MULTILINE)
     page = re.sub(r"^!\[[^\]]*\]\(pictures/(?!base)[^)]*\)\n\n?", "", page, flags=re.MULTILINE).rstrip() + "\n"
     lines = []
@@ -244,12 +263,14 @@ def draw(section: Section, base: str) -> None:
 
     from usim.phantom.load import load_phantom
     from usim.pipeline import Renderer
+    from usim.view.motion import add_arrows, farthest
 
     panels = []
     with tempfile.TemporaryDirectory() as folder:
         for document in documents(section, base):
             phantom = load_phantom(write_phantom(document, Path(folder)))
-            indices = (0, 1, 2) if section.key in FRAMES else (0,)
+            moved = section.key.startswith("sequence.motions")
+            indices = (0, 1, 2) if section.key in FRAMES else (0, phantom.views.time - 1) if moved else (0,)
             renderer = Renderer(phantom)
             for index in indices:
                 frame = renderer.frame(index)
@@ -257,6 +278,7 @@ def draw(section: Section, base: str) -> None:
                 if frame.display is not None:
                     values, depth = frame.display / (255.0 if frame.display.dtype == np.uint8 else 1.0) - 1.0, 1.0
                 title = f"frame {index}" if len(indices) > 1 else document.get("description", "")
+                title = f"{frame.params['seconds']:g} s" if moved else title
                 panels.append((title, frame, values, depth))
         if len(panels) == 1:
             panels = [("image", *panels[0][1:]), ("truth/bmode", frame, frame.truth.bmode, depth)]
@@ -267,6 +289,8 @@ def draw(section: Section, base: str) -> None:
     row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (title, frame, values, depth) in zip(row, panels, strict=True):
         _panel(axes, title, frame, values, depth)
+        if moved and frame.params["time"]:
+            add_arrows(axes, frame, farthest([frame]))
     row[0].set_ylabel("depth [mm]", fontsize=7)
     target = section.picture
     figure.savefig(target, dpi=100, metadata={"Software": None})
