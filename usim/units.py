@@ -38,6 +38,7 @@ UNITS: Final[dict[str, dict[str, Decimal]]] = {
     "areal density": {"/m^2": Decimal(1), "/mm^2": Decimal("1e6"), "/cm^2": Decimal("1e4")},
     "fraction": {"": Decimal(1), "%": Decimal("1e-2")},
     "number": {"": Decimal(1)},
+    "pixel count": {"px": Decimal(1)},
 }
 _DIMENSION: Final = {unit: name for name, units in UNITS.items() for unit in units if unit}
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
@@ -178,6 +179,45 @@ class Quantity:
         text = {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*({units})?\s*$"}
         words = [{"enum": list(self.words)}] if self.words else []
         return {"anyOf": [number, text, *words]}
+
+
+@dataclass(frozen=True)
+class Size(Quantity):
+    """The mark of a length that may also be written in pixels of the image: metres, or text such as "2.4 px".
+
+    pixels: least and most of them.
+    """
+
+    pixels: tuple[float, float] = (0.0, math.inf)
+
+    def check(self, value: object) -> float | str:
+        """Return metres, or the text of a number of pixels, inside the limits; ValueError otherwise."""
+        try:
+            number, found = split_quantity(value)
+        except ValueError:
+            found = ""
+        if found != "pixel count":
+            try:
+                return super().check(value)
+            except ValueError as error:
+                raise ValueError(f"{error}, or pixels: px") from None
+        low, high = self.pixels
+        if not low <= number <= high:
+            raise ValueError(f"{show(value)} is not from {low:g} px to {high:g} px")
+        return f"{number!r} px"
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        pixels = {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*px\s*$"}
+        return {"anyOf": [*super().__get_pydantic_json_schema__(schema, handler)["anyOf"], pixels]}
+
+
+def in_metres(size: float | str, pixel: float) -> float:
+    """Return a size that `Size` has checked in metres; pixel: that of one pixel.
+
+    >>> in_metres("2.5 px", 0.0002)
+    0.0005
+    """
+    return split_quantity(size)[0] * pixel if isinstance(size, str) else size
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,10 @@ class Beam:
         assert isinstance(self.transmit, FocusedScan)
         return float(half_aperture(self.transmit.depth, self.transmit.f_number, self.probe))
 
+    def receive_half_aperture(self, depth: Array) -> Array:
+        """Half the receive aperture in metres (D,), where the array does not end."""
+        return half_aperture(depth, self.receive.f_number, self.probe)
+
     def shadow(self, x: Array, depth: Array | float) -> Array:
         """Amplitude of a steered plane wave at (x, depth), metres, broadcast: 1 in front of the array, 0 beside it; 1
         for focused scans.
@@ -121,7 +125,7 @@ class Beam:
 
     def receive_beam(self, offset: Array, column: Array, depth: float) -> NDArray[np.complex128]:
         """R (C,): dynamic focus, aperture centred on each column, per root of the aperture's energy."""
-        half = float(half_aperture(depth, self.receive.f_number, self.probe))
+        half = float(self.receive_half_aperture(np.array(depth)))
         lower, upper = self._aperture(column, half)
         abscissa, quadrature = np.polynomial.legendre.leggauss(96)
         width = np.maximum(upper - lower, 0.0)[:, None] / 2.0

@@ -196,8 +196,8 @@ class Corner:
 
 def _end(kind: str, args: list[Any], end: int) -> Any:
     if kind == "normal":
-        mean, std = split_quantity(args[0])[0], split_quantity(args[1])[0]
-        return mean + (TRUNCATION if end else -TRUNCATION) * std
+        (mean, unit), (std, _) = split_quantity(args[0]), split_quantity(args[1])
+        return _written(mean + (TRUNCATION if end else -TRUNCATION) * std, unit)
     return args[end]
 
 
@@ -230,16 +230,22 @@ def _copies(item: Any, generator: np.random.Generator) -> list[Any]:
     return [resolve(rest, generator, ("", 0)) for _ in range(count)]
 
 
-def _draw(kind: str, args: list[Any], generator: np.random.Generator) -> float | int:
+def _draw(kind: str, args: list[Any], generator: np.random.Generator) -> float | int | str:
     if kind == "integer":
         return int(generator.integers(int(args[0]), int(args[1]), endpoint=True))
-    first, second = split_quantity(args[0])[0], split_quantity(args[1])[0]
+    (first, unit), (second, _) = split_quantity(args[0]), split_quantity(args[1])
     if kind == "uniform":
-        return float(generator.uniform(first, second))
+        return _written(float(generator.uniform(first, second)), unit)
     if kind == "log_uniform":
         # The exponential may round to just outside the ends, which the limits of a field may refuse.
-        return min(max(math.exp(generator.uniform(math.log(first), math.log(second))), first), second)
+        drawn = math.exp(generator.uniform(math.log(first), math.log(second)))
+        return _written(min(max(drawn, first), second), unit)
     deviate = TRUNCATION + 1
     while abs(deviate) > TRUNCATION:
         deviate = float(generator.standard_normal())
-    return first + second * deviate
+    return _written(first + second * deviate, unit)
+
+
+def _written(number: float, unit: str) -> float | str:
+    """A number in SI as it is, one of pixels with their unit, which a bare number has not."""
+    return f"{number!r} px" if unit == "pixel count" else number
