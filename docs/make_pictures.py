@@ -22,11 +22,11 @@ import yaml
 from pydantic import BaseModel
 
 from usim.medium import Medium
-from usim.phantom import motion, regions, schema, screen, structure, tissue, views
+from usim.phantom import cell, motion, regions, schema, screen, structure, tissue, views
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Sector
 from usim.transmit import FocusedScan, PlaneScan
-from usim.units import UNITS, Count, Quantity
+from usim.units import UNITS, Count, Quantity, Size
 
 PAGE = Path(__file__).with_name("phantoms.md")
 PICTURES = Path(__file__).with_name("pictures")
@@ -50,6 +50,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "receive": (Receive,),
     "image": (Image, Sector),
     "scatterers": (schema.CloudSpec, schema.CloudFile),
+    "speckle": (cell.Speckle,),
     "noise": (Noise,),
     "background": (schema.Background,),
     "background.texture": (tissue.Smooth, tissue.Fibres, tissue.Clusters),
@@ -189,6 +190,9 @@ def _kind(field: Any) -> str:
         elif len(limits) == 2:
             limits = [f"first {limits[0]}", f"second {limits[1]}"]
         words = " or ".join(f"`{word}`" for word in quantities[0].words)
+        if isinstance(quantities[0], Size):
+            units.append("px")
+            limits.append("{:g} px to {:g} px".format(*quantities[0].pixels))
         unit = f"Unit: {', '.join(units)}" if units else "A number"
         return f"{unit}; {'; '.join(limits)}{f'; or {words}' if words else ''}."
     for mark in marks:

@@ -200,7 +200,7 @@ class Size(Quantity):
             try:
                 return super().check(value)
             except ValueError as error:
-                raise ValueError(f"{error}, or pixels: px") from None
+                raise ValueError(f"{error} (or in pixels: px)") from None
         low, high = self.pixels
         if not low <= number <= high:
             raise ValueError(f"{show(value)} is not from {low:g} px to {high:g} px")

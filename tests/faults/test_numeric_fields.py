@@ -24,6 +24,7 @@ from usim.phantom.regions import (
     Wave,
 )
 from usim.phantom.schema import Background, CloudFile, CloudSpec, Scene
+from usim.phantom.cell import Speckle
 from usim.phantom.screen import Display, DriftingGain, LogCurve, PowerCurve, Sliders
 from usim.phantom.structure import Bounces, Haze, Interface, Point, Reverberation, Wire
 from usim.phantom.tissue import Clusters, Fibres, Smooth, Wall
@@ -80,6 +81,7 @@ EXAMPLES = {
     PowerCurve: [{"exponent": 0.4, "black": -50, "white": -3}],
     Sliders: [{"sliders": [1, -2]}],
     DriftingGain: [{"std": 3, "correlation": 10 * MM, "seed": 1}],
+    Speckle: [{"axial": MM, "lateral": MM}],
     PlaneWave: [{"angle": 0.1, **SHOT}],
     Focused: [{"point": [MM, 2 * MM, 20 * MM], **SHOT}],
     Diverging: [{"source": [MM, 2 * MM, -20 * MM], **SHOT}],

@@ -1,6 +1,6 @@
 """The size of a speckle cell that a PSF makes: FWHM of the intensity's autocovariance |rho|^2.
 
-    rho(dx, dz) = integral PSF(x, z) conj(PSF(x + dx, z + dz)) dx dz,   a product of lateral and axial parts
+rho(dx, dz) = integral PSF(x, z) conj(PSF(x + dx, z + dz)) dx dz,   a product of lateral and axial parts
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ CYCLES: Final = 0.5, 16.0
 F_NUMBERS: Final = 0.3, 20.0
 TOLERANCE: Final = 2e-3  # of the size
 SECANTS: Final = 6  # two or three do, but near the limits
-LONGEST, PLACES = 4.0, 24  # of the logarithm of s to either side, and steps up to there
+LONGEST, STEP = 4.0, 0.15  # of the logarithm of s: the farthest from 0, and steps of a search
 
 Scan = tuple[Probe, FocusedScan | PlaneScan, Receive]
 
@@ -51,17 +51,21 @@ def chosen(
         depth = transmit.depth
     pixel = [(last - first) / (count - 1) for (first, last), count in zip(box, image.pixels, strict=True)]
     scan: Scan = probe, transmit, receive
-    for name, wanted, step, change, measure in (
-        ("axial", speckle.axial, pixel[1], _stretched, axial_cell),
-        ("lateral", speckle.lateral, pixel[0], _narrowed, lateral_cell),
+    wide = max(part.f_number for part in (transmit, receive) if not isinstance(part, PlaneScan))
+    widest = math.sqrt(depth * probe.center_frequency / medium.sound_speed) / wide
+    for name, wanted, step, change, measure, most in (
+        ("axial", speckle.axial, pixel[1], _stretched, axial_cell, math.inf),
+        ("lateral", speckle.lateral, pixel[0], _narrowed, lateral_cell, widest),
     ):
         if wanted is not None:
             size = functools.partial(_size, scan, change, measure, medium, image, depth)
-            scan = change(scan, _solved(f"speckle.{name}", size, in_metres(wanted, step), step))
+            scan = change(scan, _solved(f"speckle.{name}", size, most, in_metres(wanted, step), step))
     return scan
 
 
-def _size(scan: Scan, change: Any, measure: Any, medium: Medium, image: Image | Sector, depth: float, s: float) -> float:
+def _size(
+    scan: Scan, change: Any, measure: Any, medium: Medium, image: Image | Sector, depth: float, s: float
+) -> float:
     probe, transmit, receive = change(scan, s)
     return measure(beam_of(probe, transmit, receive, medium, image), depth)
 
@@ -87,39 +91,42 @@ def _within(value: float, limits: tuple[float, float]) -> float:
     return float(f"{min(max(value, limits[0]), limits[1]):.6g}")
 
 
-def _solved(name: str, size: Callable[[float], float], wanted: float, pixel: float) -> float:
-    """The s at which size(s) is `wanted` metres; ValueError, beginning with `name`, where there is none.
+def _solved(name: str, size: Callable[[float], float], most: float, wanted: float, pixel: float) -> float:
+    """The s, at most `most`, at which size(s) is `wanted` metres; ValueError, beginning with `name`, without one.
 
-    Sizes grow with s up to the limits of what is changed. Across the beam they shrink again where apertures are
-    narrower than their own diffraction: speckle changes when an aperture moves by its width.
+    Sizes grow with s up to the limits of what is changed. Across the beam they shrink again where apertures become
+    narrower than their own diffraction, sqrt(lambda z): speckle changes when an aperture moves by its width.
     """
 
     def error(place: float) -> float:
         return math.log(size(math.exp(place)) / wanted)
 
-    place, slope = 0.0, 1.0
+    last = min(math.log(most), LONGEST)
+    place, slope = min(0.0, last), 1.0
     found = error(place)
     for _ in range(SECANTS):
         if abs(found) < TOLERANCE:
             return math.exp(place)
-        step = min(max(-found / slope, -1.0), 1.0)
+        step = min(max(-found / slope, -1.0), 1.0, last - place)
+        if step == 0.0:
+            break
         before, found = found, error(place + step)
         place += step
         slope = max((found - before) / step, 0.3)
-    return math.exp(_searched(name, error, wanted, pixel))
+    return math.exp(_searched(name, error, last, wanted, pixel))
 
 
-def _searched(name: str, error: Callable[[float], float], wanted: float, pixel: float) -> float:
-    """The same in the logarithm of s, between the ends of everything that limits allow: for what is near to them."""
-    place = [k * LONGEST / PLACES for k in range(-PLACES, PLACES + 1)]
+def _searched(name: str, error: Callable[[float], float], last: float, wanted: float, pixel: float) -> float:
+    """The same in the logarithm of s, over all that limits allow, up to the first maximum: for what is near to them."""
+    place = [last - k * STEP for k in range(math.ceil((last + LONGEST) / STEP), -1, -1)]
     found = [error(s) for s in place]
-    most = max(range(len(found)), key=found.__getitem__)
+    most = next((k for k in range(len(found) - 1) if found[k + 1] < found[k] - TOLERANCE), len(found) - 1)
     if not found[0] <= 0.0 <= found[most]:
         least, largest = (wanted * math.exp(end) for end in (found[0], found[most]))
         raise ValueError(
-            f"{name}: a cell of {wanted * 1e3:.3g} mm ({wanted / pixel:.3g} px) can't be had with this probe and medium "
-            f"at this depth; possible are {least * 1e3:.3g} mm to {largest * 1e3:.3g} mm ({least / pixel:.3g} px to "
-            f"{largest / pixel:.3g} px)"
+            f"{name}: a cell of {wanted * 1e3:.3g} mm ({wanted / pixel:.3g} px) can't be had with this probe and "
+            f"medium at this depth; possible are {least * 1e3:.3g} mm to {largest * 1e3:.3g} mm "
+            f"({least / pixel:.3g} px to {largest / pixel:.3g} px)"
         )
     first = next(k for k in range(most + 1) if found[k] >= 0.0)
     low, high = place[max(first - 1, 0)], place[first]

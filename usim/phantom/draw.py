@@ -74,7 +74,7 @@ def draw(phantom: Phantom, seed: int | None = None, index: int = 0) -> Scene:
     if cloud and "file" in cloud:
         document["scatterers"] = {**cloud, "sha256": dict(phantom.clouds)[cloud["file"]]}
     try:
-        return Scene.model_validate(document)
+        return Scene.model_validate(document).with_cell()
     except ValidationError as error:
         reasons = "\n".join(f"    {'.'.join(map(str, r.path))}: {r.message}" for r in refusals(error, Scene))
         raise ConfigError(

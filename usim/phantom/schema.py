@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from usim.description import Description
 from usim.medium import Medium
+from usim.phantom.cell import Speckle
 from usim.phantom.motion import MOST_WAY, Flow, Sequence
 from usim.phantom.regions import AnyRegion
 from usim.phantom.screen import Display
@@ -107,6 +108,8 @@ class Scene(Description):
     """The receive aperture."""
     image: AnyImage
     """The pixel grid and the grey scale; of a linear scan (`x`, `z`) or a sector (`angle`, `depth`)."""
+    speckle: Speckle | None = None
+    """Size of a speckle cell, for which pulse and aperture are changed; as they give it unless given."""
     scatterers: Cloud = CloudSpec()
     """How the scene is filled with scatterers."""
     noise: Noise | None = None
@@ -251,6 +254,27 @@ class Scene(Description):
                     f"points.{i}.position: the motions carry the point to z = {highest * 1e3:.3g} mm, into the array"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _speckle_fits(self) -> Scene:
+        """A cell of that size can be had, and nothing else sets the pulse."""
+        if self.speckle is None or self.speckle.chosen:
+            return self
+        if self.speckle.axial is not None and self.compound and self.compound.frequencies:
+            raise ValueError("speckle.axial: compound.frequencies sets the pulses; leave one of the two out")
+        self.with_cell()
+        return self
+
+    def with_cell(self) -> Scene:
+        """The scene with pulse and apertures chosen for its speckle; itself where there is nothing to choose."""
+        if self.speckle is None or self.speckle.chosen:
+            return self
+        from usim.phantom.choose_cell import chosen
+
+        scan = chosen(self.speckle, self.probe, self.transmit, self.receive, self.medium, self.image)
+        done = self.speckle.model_copy(update={"chosen": True})
+        fields = ("probe", "transmit", "receive", "speckle")
+        return self.model_copy(update=dict(zip(fields, (*scan, done), strict=True)))
 
     @model_validator(mode="after")
     def _display_fits(self) -> Scene:
