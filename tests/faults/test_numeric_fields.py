@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from usim.description import refusals
 from usim.events import Delays, Diverging, Event, Focused, FullMatrix, PlaneWave
 from usim.medium import Medium
+from usim.phantom.cell import Speckle
 from usim.phantom.regions import (
     Annulus,
     Circle,
@@ -24,7 +25,6 @@ from usim.phantom.regions import (
     Wave,
 )
 from usim.phantom.schema import Background, CloudFile, CloudSpec, Scene
-from usim.phantom.cell import Speckle
 from usim.phantom.screen import Display, DriftingGain, LogCurve, PowerCurve, Sliders
 from usim.phantom.structure import Bounces, Haze, Interface, Point, Reverberation, Wire
 from usim.phantom.tissue import Clusters, Fibres, Smooth, Wall
