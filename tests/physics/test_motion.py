@@ -151,15 +151,15 @@ def test_density_and_strength_stay_those_of_the_scene(model):
         density = density / 2e-3
     world = World(stage.scene, stage.time)
     x, z = (np.arange(-5, 5, 0.05) + 0.025)[None, :] * 1e-3, (np.arange(13, 28, 0.05) + 0.025)[:, None] * 1e-3
-    power = world.echogenicity(x, z) * np.interp(z, depth, strength) * 0.05e-3**2
+    power = world.cover(x, z).echogenicity() * np.interp(z, depth, strength) * 0.05e-3**2
     if slab is not None:
         power *= 2.0 * np.interp(z, depth, slab)
-    lumen = world.label(x, z) == 1
+    lumen = world.cover(x, z).labels() == 1
     sums = {"lumen": [], "tissue": []}
     for draw in range(12):
         seed = np.random.SeedSequence(draw, spawn_key=(1,))
         found = draw_moving(world, depth, lateral, density, strength, slab, np.random.Generator(np.random.Philox(seed)))
-        within = world.label(found.x, found.z) == 1
+        within = world.cover(found.x, found.z).labels() == 1
         for name, chosen in (("lumen", within), ("tissue", ~within)):
             sums[name].append((found.amplitude[chosen] ** 2).sum())
     for name, mask in (("lumen", lumen), ("tissue", ~lumen)):
