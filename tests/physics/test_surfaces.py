@@ -1,4 +1,4 @@
-"""Wires and specular surfaces: brightness where they face the beam, and what angle, roughness and elevation do to it."""
+"""Wires and specular surfaces: how bright they are, and what angle, roughness and elevation do to it."""
 
 import numpy as np
 import pytest

@@ -26,7 +26,7 @@ background: {echogenicity: 0 dB}
         ("interfaces: [{path: [[0 mm, 9 mm]], amplitude: 3 dB}]", "expected at least 2 values, got 1"),
         ("interfaces: [{path: [[0 mm, 9 mm], [0 mm, 9 mm]], amplitude: 3 dB}]", "points 1 and 2 are the same"),
         ("interfaces: [{path: [[0 mm, 9 mm], [1 mm, 9 mm]], amplitude: 3 dB, roughness: 2 mm}]", "1 mm"),
-        ("interfaces: [{path: [[0 mm, 9 mm], [1 mm, 9 mm]], amplitude: 3 dB, rough: 2 um}]", "did you mean 'roughness'"),
+        ("interfaces: [{path: [[0, 9 mm], [1 mm, 9 mm]], amplitude: 3 dB, rough: 2 um}]", "did you mean 'roughness'"),
         (
             "interfaces: [{path: [[0 mm, 9 mm], [1 mm, 9 mm]], amplitude: 3 dB, reverberation: {count: 0}}]",
             "interfaces.0.reverberation.count",
