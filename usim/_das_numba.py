@@ -115,10 +115,10 @@ def _gather(re, im, table, slope, first, last, at, part, c, s, weight, sum_re, s
 
 @njit(cache=True, error_model="numpy")
 def _block(
-    re, im, start, rate, turn_rate, x, y, z, time, centre, lateral, normal, slowness, two_f, limits, base, fixed,
+    re, im, start, rate, turn_rate, x, y, z, sight, time, centre, lateral, normal, slowness, two_f, limits, base, fixed,
     by_energy, table, slope, out,
 ):  # fmt: skip
-    """One transmit's sum for a block of points: re, im (E, S + 2 PAD), x, y, z, time, out (B,)."""
+    """One transmit's sum for a block of points: re, im (E, S + 2 PAD), x, y, z, time, out (B,), sight (3, B)."""
     size, end = out.size, re.shape[1] - 2 * PAD
     at, part = np.empty(size, np.int64), np.empty(size, np.float32)
     c, s, weight = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
@@ -128,7 +128,7 @@ def _block(
         place = (centre[e, 0], centre[e, 1], centre[e, 2])
         side = (lateral[e, 0], lateral[e, 1], lateral[e, 2])
         front = (normal[e, 0], normal[e, 1], normal[e, 2])
-        first, last = _weights(x, y, z, place, side, front, two_f, limits[0], limits[1], base, fixed[e], weight)
+        first, last = _weights(*sight, place, side, front, two_f, limits[0], limits[1], base, fixed[e], weight)
         if first == last:
             continue
         _arrivals(x, y, z, place, time, slowness, turn_rate, start, rate, end, first, last, at, part, c, s)
@@ -144,13 +144,14 @@ def _block(
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def delay_and_sum(
-    re, im, t0, rate, turn_rate, points, transmit_time, centre, lateral, normal, slowness, two_f, limits, base,
+    re, im, t0, rate, turn_rate, points, sight, transmit_time, centre, lateral, normal, slowness, two_f, limits, base,
     fixed, by_energy, table, slope, out,
 ):  # fmt: skip
     """out[t, p] = sum_e w_e iq_te(t_tp + |p - r_e| / c) exp(i 2 pi f (t_tp + |p - r_e| / c)), over the root of sum w^2.
 
     re, im: (T, E, S + 2 PAD) float32, sample s at s + PAD.  t0: (T,) s.  rate: Hz.  turn_rate: f, Hz.
-    points: (1 or T, 3, P) m.  transmit_time: (T, P) s.  centre, lateral, normal: (E, 3).  slowness: 1 / c.
+    points: (1 or T, 3, P) m; sight: as many, at which the apertures look.
+    transmit_time: (T, P) s.  centre, lateral, normal: (E, 3).  slowness: 1 / c.
     two_f: twice the f-number.  limits: least and most half aperture, m.  base: of the window.  fixed: (E,) weights for
     two_f 0.  table, slope: (PHASES * TAPS,) float32.  out: (T, P) complex64.
     """
@@ -162,6 +163,8 @@ def delay_and_sum(
         own = min(t, points.shape[0] - 1)
         _block(
             re[t], im[t], t0[t], rate, turn_rate, points[own, 0, begin:stop], points[own, 1, begin:stop],
-            points[own, 2, begin:stop], transmit_time[t, begin:stop], centre, lateral, normal, slowness, two_f, limits,
-            base, fixed, by_energy, table, slope, out[t, begin:stop],
+            points[own, 2, begin:stop],
+            (sight[own, 0, begin:stop], sight[own, 1, begin:stop], sight[own, 2, begin:stop]),
+            transmit_time[t, begin:stop], centre, lateral, normal, slowness, two_f, limits, base, fixed,
+            by_energy, table, slope, out[t, begin:stop],
         )  # fmt: skip

@@ -173,6 +173,7 @@ def das(
     lateral: Array | None = None,
     normalise: Normalise = "energy",
     backend: Backend = "numba",
+    sight: Array | None = None,
 ) -> NDArray[np.complex64]:
     """Delay-and-sum values (T, P) of every transmit, analytic (carrier included); the formula stands above.
 
@@ -185,6 +186,8 @@ def das(
     aperture; "none" does not.
     backend: "numba" interpolates with 12 taps (-63 dB up to 0.32 cycles per sample) and gives complex64 with the same
     bits for any number of threads; "numpy" is `das_definition`, complex128.
+    sight: of the shape of points; the places whose apertures are taken, where those are not the points' own: a phased
+    array looks along a steered line with the aperture that it has ahead.
     Raises ConfigError when shapes do not fit, a place or time is not finite, or an option is unknown.
     """
     aperture = Aperture.of(centre, normal, f_number, apodization, lateral)
@@ -193,11 +196,13 @@ def das(
     if backend not in ("numba", "numpy"):
         raise ConfigError(f"backend: {backend!r} is unknown (allowed: numba, numpy)")
     iq, t0, points, transmit_time = _record(iq, t0, points, transmit_time, len(aperture.centre))
+    seen = points if sight is None else np.broadcast_to(_vectors("sight", sight), points.shape)
     by_energy = normalise == "energy"
     if backend == "numpy":
         return das_definition(
-            iq, t0, sampling_frequency, demodulation, points, transmit_time, aperture, sound_speed, by_energy=by_energy
-        )
+            iq, t0, sampling_frequency, demodulation, points, transmit_time, aperture, sound_speed,
+            by_energy=by_energy, sight=seen,
+        )  # fmt: skip
     cache_folder()
     from usim import _das_numba as kernel
 
@@ -211,7 +216,8 @@ def das(
     out = np.empty(transmit_time.shape, np.complex64)
     kernel.delay_and_sum(
         planes[0], planes[1], t0, float(sampling_frequency), float(demodulation),
-        np.ascontiguousarray(points.swapaxes(1, 2)), np.ascontiguousarray(transmit_time), aperture.centre,
+        np.ascontiguousarray(points.swapaxes(1, 2)), np.ascontiguousarray(seen.swapaxes(1, 2)),
+        np.ascontiguousarray(transmit_time), aperture.centre,
         aperture.lateral, aperture.normal, 1.0 / sound_speed, 2.0 * aperture.f_number, aperture.limits, base,
         aperture.fixed(), by_energy, table, slope, out,
     )  # fmt: skip
@@ -229,6 +235,7 @@ def das_definition(
     sound_speed: float,
     *,
     by_energy: bool = True,
+    sight: Array | None = None,
 ) -> NDArray[np.complex128]:
     """What `das` computes, in double precision: Whittaker's sum over all samples, iq(u) = sum_s iq_s sinc(u - s).
 
@@ -239,7 +246,7 @@ def das_definition(
     out = np.zeros(transmit_time.shape, np.complex128)
     for t in range(transmits):
         place = points[min(t, len(points) - 1)]
-        weight = aperture.weights(place)
+        weight = aperture.weights(place if sight is None else sight[min(t, len(sight) - 1)])
         for e in range(elements):
             used = np.nonzero(weight[:, e])[0]
             time = transmit_time[t, used] + np.linalg.norm(place[used] - aperture.centre[e], axis=1) / sound_speed

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usim.display import Screen
-from usim.engines import calibrated, psf, sir_image
+from usim.engines import calibrated, psf, sir_image, sir_sector
 from usim.engines.calibrated import CalibratedPlan, CalibratedPower, ExactPower
 from usim.engines.expect import Expectation, PowerPlan, Reference, expect, expect_cloud
 from usim.engines.noise import NoisePlan
 from usim.engines.pulse import MOST_LOSS_DB
 from usim.engines.shading import Shading, shading
+from usim.engines.sir_sector import SectorTwin, SectorTwinPower
 from usim.errors import ConfigError, ResourceError
 from usim.frame import Truth
 from usim.phantom.cloud import mean_strength
@@ -53,7 +54,7 @@ class Setting:
         """The incoherent twin of the plan."""
         if isinstance(self.plan, CalibratedPlan):
             return ExactPower(self.plan) if self.exact else CalibratedPower(self.plan)
-        return PowerPlan(self.plan)
+        return SectorTwinPower(self.plan) if isinstance(self.plan, SectorTwin) else PowerPlan(self.plan)
 
     @cached_property
     def noise(self) -> NoisePlan:
@@ -83,10 +84,14 @@ class Setting:
             )
         exact = scene.engine == "sir"
         make = calibrated.plan if exact or scene.psf == "calibrated" else psf.plan
+        if exact and isinstance(scene.image, Sector):
+            make = sir_sector.plan
         return cls(make(scene.probe, scene.transmit, scene.receive, scene.medium, scene.image), exact)
 
     def echo(self, scatterers: Scatterers, *, elevation: bool = True) -> Image:
         """IQ (Z, X) of scatterers by the scene's engine, before noise and TGC; elevation: see psf.run."""
+        if isinstance(self.plan, SectorTwin):
+            return self.plan.echo(scatterers, elevation=elevation)
         if not (self.exact and isinstance(self.plan, CalibratedPlan)):
             return psf.run(self.plan, scatterers, elevation=elevation)
         return np.complex64(self.plan.scale) * sir_image.run(self.plan.sir, scatterers)

@@ -98,9 +98,22 @@ class SirPlan:
         """The transmissions of the whole image."""
         return self.events_at(self.column)
 
+    @property
+    def axes(self) -> tuple[Array, Array]:
+        """Lateral positions (X,) and depths (Z,) of the pixels, metres."""
+        return self.image.x_axis(), self.image.z_axis()
+
+    def below(self, scatterers: Scatterers) -> Array:
+        """How deep (N,) scatterers lie below the array's face, metres."""
+        return scatterers.z
+
+    def sight(self, points: Array) -> Array:
+        """The places (T, P, 3) whose receive apertures the points (T, P, 3) of all transmissions take, metres."""
+        return points
+
     def points_of(self, number: int) -> Array:
         """Points (P, 3) that transmission `number` images, depth running fastest, metres."""
-        x, z = self.image.x_axis(), self.image.z_axis()
+        x, z = self.axes
         x = x[number : number + 1] if isinstance(self.transmit, FocusedScan) else x
         grid = np.zeros((len(x), len(z), 3))
         grid[:, :, 0], grid[:, :, 2] = x[:, None], z
@@ -131,13 +144,14 @@ def run(plan: SirPlan, scatterers: Scatterers) -> NDArray[np.complex64]:
 
     Scatterers at depths up to half a wavelength are left out: they lie on the elements.
     """
-    x, z = plan.image.x_axis(), plan.image.z_axis()
-    heard = scatterers.z > plan.face.shortest_path
+    x, z = plan.axes
+    below = plan.below(scatterers)
+    heard = below > plan.face.shortest_path
     if not (heard & (scatterers.amplitude != 0.0)).any():
         return np.zeros((len(z), len(x)), np.complex64)
     cloud = Scatterers(scatterers.position[heard], scatterers.amplitude[heard])
     _, firings = plan.scan
-    response = plan.response(float(cloud.z.max()))
+    response = plan.response(float(below[heard].max()))
     first, last = channels.echo_times(plan.face, firings, response, cloud)
     clock = channels.make_clock(response, channels.SAMPLES_PER_PERIOD * plan.probe.center_frequency, first, last)
     if len(firings) == 1:
@@ -163,7 +177,7 @@ def _lines(plan: SirPlan, record: channels.Record, numbers: NDArray[np.int64]) -
     return das(
         iq, np.full(len(numbers), record.clock.start), rate, centre, points, arrival, elements.centre,
         elements.normal, c, f_number=plan.receive.f_number, apodization=plan.receive.apodization,
-        lateral=elements.lateral,
+        lateral=elements.lateral, sight=plan.sight(points),
     )  # fmt: skip
 
 

@@ -185,8 +185,6 @@ class Scene(Description):
             )
         if self.psf == "calibrated":
             raise ValueError("psf: calibrated holds linear scans only; leave it out, or give image.x and image.z")
-        if self.engine == "sir":
-            raise ValueError("engine: sir makes linear scans only; leave it out, or give image.x and image.z")
         widest = max(abs(angle) for angle in self.image.angle)
         end = probe.elements * probe.arc_step / 2.0
         if probe.radius is not None and widest > end:
