@@ -99,6 +99,20 @@ def test_the_kernel_answers_to_the_definition(probe, f_number, apodization, norm
         assert decibel(found, expected) < -60.0
 
 
+def test_apertures_may_look_from_elsewhere():
+    """`sight` chooses the weights and no delays: with the points themselves nothing changes."""
+    iq, points, elements = noise_in_band((2, 600, 24), 0.32), places(), elements_of(LINEAR)
+    time = np.stack([points[:, 2] / C] * 2)
+    plain, _ = both(iq, points, time, elements, f_number=1.5)
+    same, _ = both(iq, points, time, elements, f_number=1.5, sight=points)
+    np.testing.assert_array_equal(same, plain)
+    ahead = np.zeros_like(points)
+    ahead[:, 2] = np.linalg.norm(points, axis=1)
+    found, expected = both(iq, points, time, elements, f_number=1.5, sight=ahead)
+    assert decibel(found, expected) < -60.0
+    assert decibel(found, plain) > -20.0
+
+
 def test_what_lies_outside_the_record_is_zero():
     """Far before and far behind, without reading beyond the arrays; one sample of it reaches a few samples far."""
     elements = elements_of(LINEAR)
