@@ -35,7 +35,7 @@ UNITS: Final[dict[str, dict[str, Decimal]]] = {
     "strain rate": {"1/s": Decimal(1), "%/s": Decimal("1e-2")},
     "level": {"dB": Decimal(1)},
     "level slope": {"dB/cm": Decimal(1), "dB/mm": Decimal(10), "dB/m": Decimal("1e-2")},
-    "areal density": {"/m^2": Decimal(1), "/mm^2": Decimal("1e6"), "/cm^2": Decimal("1e4")},
+    "number per area": {"/m^2": Decimal(1), "/mm^2": Decimal("1e6"), "/cm^2": Decimal("1e4")},
     "fraction": {"": Decimal(1), "%": Decimal("1e-2")},
     "number": {"": Decimal(1)},
     "pixel count": {"px": Decimal(1)},

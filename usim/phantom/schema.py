@@ -14,7 +14,7 @@ from usim.phantom.motion import MOST_WAY, Flow, Sequence
 from usim.phantom.regions import AnyRegion
 from usim.phantom.screen import Display
 from usim.phantom.structure import Haze, Interface, Point, Reverberation, Wire
-from usim.phantom.tissue import Clusters, Echogenicity, PerCell, Texture
+from usim.phantom.tissue import Clusters, Echogenicity, PerCell, Texture, Wall
 from usim.phantom.views import MOST_LOOKS, Angles, Compound, Sweep
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Sector, Tgc
@@ -301,9 +301,10 @@ class Scene(Description):
             key = "size" if isinstance(texture, Clusters) else "correlation"
             length, allowed = getattr(texture, key), max(cells[path] - excess, MOST_TEXTURE_CELLS / len(cells))
             width, height = (last - first for first, last in self.box)
+            enough = math.ceil(length * math.sqrt(cells[path] / allowed) * 1e5) / 1e2
             raise ValueError(
                 f"{path}.{key} {length * 1e3:g} mm is too fine for an image of {width * 1e3:g} mm by "
-                f"{height * 1e3:g} mm; use {length * math.sqrt(cells[path] / allowed) * 1e3:.2g} mm or more"
+                f"{height * 1e3:g} mm; use {enough:g} mm or more"
             )
         return self
 
@@ -312,10 +313,12 @@ class Scene(Description):
         """Only a cloud that is drawn can be sparser in places."""
         if isinstance(self.scatterers, CloudSpec) and self.scatterers.model != "field":
             return self
+        kind = "a cloud that is given" if isinstance(self.scatterers, CloudFile) else "model: field"
         for k, region in enumerate(self.regions):
-            if any(part.per_cell is not None for part in region.parts):
-                kind = "a cloud that is given" if isinstance(self.scatterers, CloudFile) else "model: field"
-                raise ValueError(
-                    f"regions.{k}.per_cell: needs scatterers that are drawn, not {kind}; choose model: plane or volume"
-                )
+            for part in region.parts:
+                if part.per_cell is not None:
+                    raise ValueError(
+                        f"regions.{k}.{'wall.' if isinstance(part, Wall) else ''}per_cell: needs scatterers that are "
+                        f"drawn, not {kind}; choose model: plane or volume"
+                    )
         return self

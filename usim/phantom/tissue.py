@@ -49,7 +49,7 @@ class Clusters(Description):
     """Echogenicity made of clumps that lie at random, Gaussian in power and fixed in space; its mean power is 1."""
 
     type: Literal["clusters"] = "clusters"
-    density: Annotated[float, Quantity("areal density", least=1e3, most=1e10)]
+    density: Annotated[float, Quantity("number per area", least=1e3, most=1e10)]
     """Clumps per square metre; their number in any area is Poisson's."""
     size: Correlation
     """Metres; width of a clump at half its peak power."""
