@@ -19,7 +19,10 @@ PLACE = "center: [0 mm, 20 mm], echogenicity: 0"
         (f"shape: annulus, {PLACE}, inner: 3 mm", "needs outer beside inner 0.003"),
         (f"shape: annulus, {PLACE}", "needs inner and outer, or size"),
         (f"shape: annulus, {PLACE}, inner: 1 mm, outer: 2 mm, size: 3 mm", "exclude each other"),
-        (f"shape: circle, {PLACE}, radius: 3 mm, wall: {{thickness: 30 mm, echogenicity: 0}}", "wall.thickness: 30 mm is beyond"),
+        (
+            f"shape: circle, {PLACE}, radius: 3 mm, wall: {{thickness: 30 mm, echogenicity: 0}}",
+            "wall.thickness: 30 mm is beyond 2 cm",
+        ),
         (f"shape: circle, {PLACE}, radius: 3 mm, wall: {{thickness: 1 mm}}", "wall.echogenicity: this key is required"),
         (f"shape: annulus, {PLACE}, size: 3 mm, wall: {{thickness: 1 mm}}", "wall: unknown key"),
         (f"shape: circle, {PLACE}, radius: 3 mm, edge: -1 mm", "edge: must be at least 0"),
@@ -77,6 +80,7 @@ def test_walls_and_textures_may_be_drawn():
     region = (
         f"- {{shape: {{choice: [circle, ellipse]}}, {PLACE}, size: 3 mm, edge: {{uniform: [0 mm, 1 mm]}}, "
         "per_cell: {log_uniform: [0.1, 20]}, texture: {choice: [{type: clusters, density: 2 /mm^2, size: 1 mm}, "
-        "{std: {uniform: [1 dB, 4 dB]}, correlation: 1 mm}]}, wall: {thickness: {normal: [1 mm, 0.1 mm]}, echogenicity: 3}}"
+        "{std: {uniform: [1 dB, 4 dB]}, correlation: 1 mm}]}, "
+        "wall: {thickness: {normal: [1 mm, 0.1 mm]}, echogenicity: 3}}"
     )
     assert phantom_from_text(f"{BASE}regions:\n  {region}\n").is_random

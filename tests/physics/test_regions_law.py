@@ -42,7 +42,8 @@ def samples(text, half, count=24, first=0):
 
 SPARSE = """
 scatterers: {{model: plane, per_cell: 40}}
-regions: [{{shape: rectangle, center: [10 mm, 20 mm], width: 20 mm, height: 20 mm, echogenicity: 0 dB, per_cell: {}}}]
+regions:
+  - {{shape: rectangle, center: [10 mm, 20 mm], width: 20 mm, height: 20 mm, echogenicity: 0 dB, per_cell: {}}}
 """
 
 
@@ -68,7 +69,7 @@ def test_very_sparse_regions_have_the_second_moment_of_k(per_cell):
     ratio = (sparse**2).mean() / sparse.mean() ** 2
     sparse = sparse / sparse.mean()
     to_rayleigh, to_k = stats.kstest(sparse, "expon"), stats.kstest(sparse, k_cdf(2.0 * per_cell))
-    print(f"per_cell {per_cell:g}: {ratio:.2f} for {2 + 1 / per_cell:.2f}, {to_rayleigh.statistic:.3f} {to_k.statistic:.3f}")
+    print(f"per_cell {per_cell:g}: {ratio:.2f} for {2 + 1 / per_cell:.2f}", to_rayleigh.statistic, to_k.statistic)
     assert to_rayleigh.pvalue < 1e-3
     assert to_k.statistic < to_rayleigh.statistic
     assert ratio == pytest.approx(2.0 + 1.0 / per_cell, rel=0.3)
@@ -143,7 +144,7 @@ def test_sparse_regions_are_flagged_and_correct_the_truth():
 def test_thinning_keeps_the_mean_and_thins_the_number(model):
     """Counts in and out of the region go as the densities, mean powers are the same."""
     image = "image: {x: [-3 mm, 3 mm], z: [18.5 mm, 21.5 mm], pixels: [32, 32]}"
-    region = "{shape: rectangle, center: [10 mm, 20 mm], width: 20 mm, height: 60 mm, echogenicity: 0 dB, per_cell: 0.5}"
+    region = "{shape: rectangle, center: [10 mm, 20 mm], width: 20 mm, height: 60 mm, echogenicity: 0, per_cell: 0.5}"
     lines = [line for line in BASE.splitlines() if not line.startswith("image")]
     text = "\n".join([*lines, image, f"scatterers: {{model: {model}, per_cell: 5}}", f"regions: [{region}]"])
     renderer = Renderer(phantom_from_text(text))
