@@ -48,7 +48,7 @@ def _origin(folder: Path, frames: Frames) -> list[tuple[str, str]]:
     with open_shard(frames.parts[0].path) as file:
         try:
             description, seed = str(file.attrs["description"]), int(file.attrs["seed"])
-            extras = [name for name in ("iq", "polar", "scatterers") if name in file]
+            extras = [name for name in ("display", "iq", "polar", "scatterers") if name in file]
             stored = ["bmode", "envelope", *extras, *(f"truth/{name}" for name in file["truth"])]
         except (KeyError, ValueError, OSError) as error:
             raise DataError(f"{frames.parts[0].path}: damaged attributes ({error})") from error

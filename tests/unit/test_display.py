@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
+import usim
 from usim.display import Screen, gain_error_db, level_of
-from usim.errors import ConfigError
+from usim.errors import ConfigError, DataError
+from usim.generate import generate
+from usim.info import describe
 from usim.intensity import LOOKS, drop_db, looks_of_drop, rice_survival, sparse_place, sparse_survival
+from usim.io.layout import bytes_per_frame
 from usim.phantom.draw import draw
 from usim.phantom.load import phantom_from_text
 from usim.phantom.screen import Display
@@ -198,6 +202,26 @@ def test_persistence_averages_what_came_before():
     again = Renderer(three.phantom)
     assert all(np.array_equal(again.frame(t).display, three.render(0, time=t).display) for t in range(5))
     assert np.array_equal(late.bmode, single[4].bmode)
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(8, np.uint8), (32, np.float32)])
+def test_files_hold_the_display_as_it_is(bits, kind, tmp_path):
+    """With its own type, and only where there is one; the size is foreseen, and `info` lists it."""
+    phantom = phantom_from_text(BASE + f"display: {{bits: {bits}}}\nframes: 2\n")
+    generate(phantom, tmp_path / "shown", workers=1)
+    made = Renderer(phantom).frame(1)
+    found = usim.open(tmp_path / "shown")[1]
+    assert found.display.dtype == kind
+    assert np.array_equal(found.display, made.display)
+    assert np.array_equal(found.truth.display, made.truth.display)
+    assert Screen.of_frame(found).to_db(found.display).shape == (60, 40)
+    assert "display" in describe(tmp_path / "shown").partition("datasets")[2].splitlines()[0]
+    assert bytes_per_frame((40, 60), ("display",)) == bytes_per_frame((40, 60)) + 8 * 40 * 60
+    generate(phantom_from_text(BASE), tmp_path / "plain", workers=1)
+    plain = usim.open(tmp_path / "plain")[0]
+    assert plain.display is None
+    with pytest.raises(DataError, match="needs the key `display`"):
+        Screen.of_frame(plain)
 
 
 SECTOR = """
