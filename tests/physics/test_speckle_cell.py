@@ -173,6 +173,14 @@ def test_pixels_are_no_length_elsewhere():
         phantom_from_text(BASE.replace("15 mm", "4 px"))
 
 
+def test_a_size_far_from_the_start_is_found():
+    """A burst of 16 periods is cut to two: the pulse's length does not quite grow with every step in between."""
+    text = BASE.replace("{type: focused, depth: 15 mm, f_number: 3}", "{type: plane, cycles: 16}")
+    found = draw(phantom_from_text(text + "speckle: {axial: 2 px}\n"))
+    beam = beam_of(found.probe, found.transmit, found.receive, found.medium, found.image)
+    assert axial_cell(beam, 15e-3) == pytest.approx(2.0 * 10e-3 / 79, rel=5e-3)
+
+
 def test_frequency_compounding_sets_the_pulse():
     text = BASE + "speckle: {axial: 3 px}\ncompound: {frequencies: [6 MHz, 8 MHz]}\n"
     with pytest.raises(ConfigError, match=r"speckle.axial: compound.frequencies sets the pulses"):

@@ -117,10 +117,10 @@ def _solved(name: str, size: Callable[[float], float], most: float, wanted: floa
 
 
 def _searched(name: str, error: Callable[[float], float], last: float, wanted: float, pixel: float) -> float:
-    """The same in the logarithm of s, over all that limits allow, up to the first maximum: for what is near to them."""
+    """The same in the logarithm of s, over all that limits allow: for what is near to them."""
     place = [last - k * STEP for k in range(math.ceil((last + LONGEST) / STEP), -1, -1)]
     found = [error(s) for s in place]
-    most = next((k for k in range(len(found) - 1) if found[k + 1] < found[k] - TOLERANCE), len(found) - 1)
+    most = max(range(len(found)), key=found.__getitem__)
     if not found[0] <= 0.0 <= found[most]:
         least, largest = (wanted * math.exp(end) for end in (found[0], found[most]))
         raise ValueError(
