@@ -1,8 +1,9 @@
 """Streams: scatterers that move through a region of the scene, and renew themselves.
 
-A stream fills the smallest rectangle along its direction that holds its region (as far as the image sees it). All
-scatterers of the rectangle go along, each as fast as its distance to the middle has it, and come in again at the other
-end: lines of the stream turn round rigidly, so that the density stays what it is. Only those in the region scatter.
+A stream follows a course: a straight line, or the middle of a tube. At distance n to the side of the course a line of
+the stream is as long as its heading lets it, l = s - n (heading(s) - heading(0)) at place s of the course, and all on
+it move by the same way: the density stays what it is. The stream fills the smallest strip along its course that holds
+its region; what leaves the strip at one end comes in at the other. Only what is in the region scatters.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import CubicSpline, make_interp_spline
+from scipy.spatial import KDTree
 
 from usim.errors import ConfigError
 from usim.phantom.heartbeat import heartbeat_until
 from usim.phantom.motion import Flow
-from usim.phantom.truth import label_at, label_names
+from usim.phantom.outlines import chain_through
+from usim.phantom.regions import AnyRegion, Tube
+from usim.phantom.truth import label_at
 
 if TYPE_CHECKING:
     from usim.phantom.schema import Scene
@@ -28,50 +34,149 @@ Array = NDArray[np.float64]
 MARGIN: Final = 20e-3
 # Samples per side that look for a region, and then for its ends: 2e-3 of its length and width.
 SAMPLES: Final = 512
+STEP: Final = 0.1e-3  # metres between the places of a curved course
+NEWTON: Final = 6
+MOST_BEND: Final = 0.9  # of a stream's reach to the side over the radius of its course's bend
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Course:
+    """A line that a stream follows: places (M,) along it, (M, 2) in the plane, metres, and headings (M,), radians.
+
+    It goes on straight beyond its ends; sides are counted towards (-sin(heading), cos(heading)).
+    """
+
+    place: Array
+    point: Array
+    heading: Array
+
+    @classmethod
+    def straight(cls, angle: float, ends: tuple[float, float]) -> Course:
+        """The line through the origin at an angle, between two places."""
+        place = np.array(ends)
+        return cls(place, np.outer(place, (math.cos(angle), math.sin(angle))), np.full(2, angle))
+
+    @classmethod
+    def through(cls, chain: Array, beyond: float) -> Course:
+        """The smooth course through dense points (N, 2), metres, and `beyond` its ends."""
+        at = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(chain, axis=0).T))))
+        place = np.linspace(0.0, at[-1], max(2, math.ceil(at[-1] / STEP)))
+        curve = CubicSpline(at, chain) if len(at) > 2 else make_interp_spline(at, chain, k=1)
+        ahead = np.asarray(curve(place, 1))
+        heading = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0]))
+        course = cls(place, np.asarray(curve(place)), heading)
+        ends = np.array([-beyond, at[-1] + beyond])
+        first, last = course.at(ends, np.zeros(2))
+        point = np.concatenate(([[first[0], last[0]]], course.point, [[first[1], last[1]]]))
+        return cls(np.array([ends[0], *place, ends[1]]), point, np.array([heading[0], *heading, heading[-1]]))
+
+    @property
+    def bend(self) -> float:
+        """The largest curvature, 1/m."""
+        return float(np.max(np.abs(self._bends)))
+
+    @cached_property
+    def _bends(self) -> Array:
+        return np.diff(self.heading) / np.diff(self.place)
+
+    @cached_property
+    def _tree(self) -> KDTree:
+        return KDTree(self.point)
+
+    def length(self, side: Array) -> Array:
+        """Metres of the lines of the stream at distances to the side."""
+        return np.asarray(self.place[-1] - self.place[0] - side * (self.heading[-1] - self.heading[0]))
+
+    def at(self, place: Array, side: Array) -> tuple[Array, Array]:
+        """(x, z), metres, at places of the course and distances to its side."""
+        x, z, heading = self._frame(place)
+        return x - side * np.sin(heading), z + side * np.cos(heading)
+
+    def along(self, place: Array, side: Array) -> Array:
+        """How far places lie along their own line of the stream, from its start."""
+        turned = np.interp(place, self.place, self.heading) - self.heading[0]
+        return np.asarray(place - self.place[0] - side * turned)
+
+    def place_of(self, along: Array, side: Array) -> Array:
+        """The inverse of `along`, by Newton's steps."""
+        place = np.asarray(along + self.place[0], np.float64)
+        for _ in range(NEWTON):
+            place = place - (self.along(place, side) - along) / (1.0 - side * self._bend(place))
+        return place
+
+    def of(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """Place on the course and distance to its side (N,) of points, metres: the nearest ones."""
+        _, nearest = self._tree.query(np.stack((x, z), axis=-1))
+        place, side = self.place[nearest], np.zeros(len(x))
+        for _ in range(NEWTON):
+            px, pz, heading = self._frame(place)
+            dx, dz = x - px, z - pz
+            side = dz * np.cos(heading) - dx * np.sin(heading)
+            place = place + (dx * np.cos(heading) + dz * np.sin(heading)) / (1.0 - side * self._bend(place))
+        return place, side
+
+    def _bend(self, place: Array) -> Array:
+        piece = np.clip(np.searchsorted(self.place, place) - 1, 0, len(self._bends) - 1)
+        inside = (place > self.place[0]) & (place < self.place[-1])
+        return np.asarray(np.where(inside, self._bends[piece], 0.0))
+
+    def _frame(self, place: Array) -> tuple[Array, Array, Array]:
+        """x, z and heading at places."""
+        heading = np.interp(place, self.place, self.heading)
+        beyond = place - np.clip(place, self.place[0], self.place[-1])
+        x, z = (np.interp(place, self.place, values) for values in self.point.T)
+        return x + beyond * np.cos(heading), z + beyond * np.sin(heading), heading
+
+
+@dataclass(frozen=True, eq=False)
 class Stream:
-    """A flow in one region of a scene: its label, and its rectangle along and across the direction, metres."""
+    """A flow in one region of a scene: its label, its course, and how far it reaches to the sides, metres."""
 
     flow: Flow
     label: int
-    along: tuple[float, float]
+    course: Course
     across: tuple[float, float]
 
     @property
     def area(self) -> float:
-        """Square metres of the rectangle."""
-        return (self.along[1] - self.along[0]) * (self.across[1] - self.across[0])
+        """Square metres of the strip, were all its lines as long as the longest."""
+        return self.longest * (self.across[1] - self.across[0])
+
+    @property
+    def longest(self) -> float:
+        """Metres of the longest line of the stream."""
+        return float(np.max(self.course.length(np.array(self.across))))
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """(x, z) in the middle of the stream, metres."""
+        x, z = self.course.at(np.mean(self.course.place, keepdims=True), np.mean(self.across, keepdims=True))
+        return float(x[0]), float(z[0])
 
     def inside(self, scene: Scene, x: Array, z: Array) -> NDArray[np.bool_]:
         """Whether (x, z), metres, lie in the stream."""
         return label_at(scene, x, z) == self.label
 
-    def turned(self, x: Array, z: Array) -> tuple[Array, Array]:
-        """Places along and across the direction."""
-        cos, sin = math.cos(self.flow.angle), math.sin(self.flow.angle)
-        return x * cos + z * sin, z * cos - x * sin
-
-    def placed(self, along: Array, across: Array) -> tuple[Array, Array]:
-        """(x, z) of places along and across the direction."""
-        cos, sin = math.cos(self.flow.angle), math.sin(self.flow.angle)
-        return along * cos - across * sin, along * sin + across * cos
-
-    def way(self, across: Array, time: float) -> Array:
-        """Metres along the direction since time 0, at places across it."""
+    def way(self, side: Array, time: float) -> Array:
+        """Metres along its own line since time 0, at distances to the side of the course."""
         flow, beat = self.flow, self.flow.phase / (2.0 * math.pi)
         waves = float(heartbeat_until(flow.heart_rate * time + beat) - heartbeat_until(beat)) / flow.heart_rate
         fastest = flow.velocity * ((1.0 - flow.pulsatility) * time + flow.pulsatility * waves)
         if flow.profile == "plug":
-            return np.full(np.shape(across), fastest)
+            return np.full(np.shape(side), fastest)
         middle, half = sum(self.across) / 2.0, (self.across[1] - self.across[0]) / 2.0
-        return np.asarray(fastest * np.maximum(1.0 - ((across - middle) / half) ** 2, 0.0))
+        return np.asarray(fastest * np.maximum(1.0 - ((side - middle) / half) ** 2, 0.0))
 
-    def carried(self, along: Array, across: Array, time: float) -> Array:
-        """Places along the direction after `time` seconds, come round where they left the rectangle."""
-        first, last = self.along
-        return np.asarray(first + np.mod(along - first + self.way(across, time), last - first))
+    def carried(self, along: Array, side: Array, time: float) -> tuple[Array, Array]:
+        """(x, z) after `time` seconds of what began so far along its line; come round where it left the strip."""
+        now = np.mod(along + self.way(side, time), self.course.length(side))
+        return self.course.at(self.course.place_of(now, side), side)
+
+    def origin(self, x: Array, z: Array, time: float) -> tuple[Array, Array]:
+        """(x, z) from where what is at (x, z), (N,) metres, set out at time 0, as if nothing came round."""
+        place, side = self.course.of(x, z)
+        before = self.course.along(place, side) - self.way(side, time)
+        return self.course.at(self.course.place_of(before, side), side)
 
 
 def flowed(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> Array:
@@ -80,48 +185,68 @@ def flowed(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> Array:
     way = np.zeros((*x.shape, 2))
     for stream in streams(scene):
         inside = stream.inside(scene, x, z)
-        _, across = stream.turned(x[inside], z[inside])
-        along = stream.way(across, time)
-        way[inside] += np.stack(stream.placed(along, np.zeros_like(along)), axis=-1)
+        from_x, from_z = stream.origin(x[inside], z[inside], time)
+        way[inside] = np.stack((x[inside] - from_x, z[inside] - from_z), axis=-1)
     return way
 
 
 @functools.lru_cache(maxsize=4)
 def streams(scene: Scene) -> tuple[Stream, ...]:
-    """The streams of a scene; raises ConfigError where a region is not there, or not to be seen."""
+    """The streams of a scene; raises ConfigError where a region is not there, not to be seen, or bends too much."""
     if scene.sequence is None:
         return ()
-    names, found = label_names(scene), list[Stream]()
+    parts = [(region, part) for region in scene.regions for part in region.parts]
+    found = list[Stream]()
     for i, flow in enumerate(scene.sequence.motions):
         if not isinstance(flow, Flow):
             continue
-        blank = [Stream(flow, k, (0.0, 0.0), (0.0, 0.0)) for k, name in enumerate(names) if name == flow.region]
-        ends = [(stream.label, _ends(scene, stream)) for stream in blank]
-        seen = [Stream(flow, label, *end) for label, end in ends if end is not None]
+        named = [(k, *pair) for k, pair in enumerate(parts, start=1) if pair[1].name == flow.region]
+        made = [_stream(scene, flow, label, region if part is region else None) for label, region, part in named]
+        seen = [stream for stream in made if stream is not None]
+        where = f"sequence.motions.{i}.region"
         if not seen:
             raise ConfigError(
-                f"sequence.motions.{i}.region: nothing of '{flow.region}' lies within {MARGIN * 1e3:g} mm of the image "
-                "at time 0, or it is smaller than a pixel; move or enlarge it, or leave the flow out"
+                f"{where}: nothing of '{flow.region}' lies within {MARGIN * 1e3:g} mm of the image at time 0, or it is "
+                "smaller than a pixel; move or enlarge it, or leave the flow out"
             )
+        for stream in seen:
+            if stream.course.bend * max(map(abs, stream.across)) > MOST_BEND:
+                raise ConfigError(
+                    f"{where}: '{flow.region}' bends about {1e3 / stream.course.bend:.3g} mm, too tightly for what "
+                    "flows in it; straighten its path, make it thinner, or give the flow an angle"
+                )
         found += seen
     return tuple(found)
 
 
-def _ends(scene: Scene, stream: Stream) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Where a region begins and ends along and across the stream: looked for coarsely, then closely."""
+def _stream(scene: Scene, flow: Flow, label: int, region: AnyRegion | None) -> Stream | None:
+    """The stream of a flow in the region of a label, None where the image sees none of it; region: unless a wall."""
+    if flow.angle is None and isinstance(region, Tube):
+        course = Course.through(chain_through(region.path, closed=False), region.radius)
+        return Stream(flow, label, course, (-region.radius, region.radius))
+    angle = flow.angle or 0.0
+    ends = _ends(scene, label, angle)
+    return None if ends is None else Stream(flow, label, Course.straight(angle, ends[0]), ends[1])
+
+
+def _ends(scene: Scene, label: int, angle: float) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Where a region begins and ends along and across a direction: looked for coarsely, then closely."""
+    cos, sin = math.cos(angle), math.sin(angle)
     (left, right), (top, bottom) = scene.box
     x = np.linspace(left - MARGIN, right + MARGIN, SAMPLES)
     z = np.linspace(max(top - MARGIN, 0.0), bottom + MARGIN, SAMPLES)
-    rows, columns = np.nonzero(stream.inside(scene, x[None, :], z[:, None]))
+    rows, columns = np.nonzero(label_at(scene, x[None, :], z[:, None]) == label)
     if not len(rows):
         return None
     # half a diagonal of a coarse cell may have been missed on every side
     missed = math.hypot(x[1] - x[0], z[1] - z[0])
-    coarse = [(v.min() - missed, v.max() + missed) for v in stream.turned(x[columns], z[rows])]
-    s, n = (np.linspace(*interval, SAMPLES) for interval in coarse)
-    fine_x, fine_z = stream.placed(s[None, :], n[:, None])
+    turned = x[columns] * cos + z[rows] * sin, z[rows] * cos - x[columns] * sin
+    s, n = (np.linspace(v.min() - missed, v.max() + missed, SAMPLES) for v in turned)
+    fine_x, fine_z = s[None, :] * cos - n[:, None] * sin, s[None, :] * sin + n[:, None] * cos
     seen = (fine_x >= x[0]) & (fine_x <= x[-1]) & (fine_z >= z[0]) & (fine_z <= z[-1])
-    rows, columns = np.nonzero(stream.inside(scene, fine_x, fine_z) & seen)
+    rows, columns = np.nonzero((label_at(scene, fine_x, fine_z) == label) & seen)
+    if not len(rows):
+        return None
     steps = (s[1] - s[0]) / 2.0, (n[1] - n[0]) / 2.0
     ends = [(v.min() - step, v.max() + step) for v, step in zip((s[columns], n[rows]), steps, strict=True)]
     return (float(ends[0][0]), float(ends[0][1])), (float(ends[1][0]), float(ends[1][1]))

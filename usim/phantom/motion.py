@@ -163,8 +163,8 @@ class Flow(Description):
     """Name of the region, one of the names of labels."""
     velocity: Speed
     """m/s; the fastest, midstream."""
-    angle: Angle = 0.0
-    """Radians; direction of the stream, from x towards z."""
+    angle: Angle | None = None
+    """Radians; direction of the stream, from x towards z; along its path in a tube, else that of x, unless given."""
     profile: Literal["parabolic", "plug"] = "parabolic"
     """parabolic: falls to 0 at the walls; plug: the same everywhere."""
     pulsatility: Annotated[float, Quantity("fraction", least=0.0, most=1.0)] = 0.0

@@ -57,8 +57,7 @@ def draw_moving(
     below = geometry.to_beam(tissue.x, tissue.z)[1][kept]
     parts = [(tissue.position[kept], tissue.amplitude[kept] / np.sqrt(np.interp(below, level, packed)))]
     for number, stream in enumerate(flowing):
-        place = geometry.to_beam(*stream.placed(*map(np.mean, (stream.along, stream.across))))
-        middle = float(np.clip(place[1], depth[0], depth[-1]))
+        middle = float(np.clip(geometry.to_beam(*map(np.array, stream.middle))[1], depth[0], depth[-1]))
         thick = None if half_slab is None else float(np.max(half_slab))
         seeds = _child(generator, number)
         parts.append(_stream_cloud(world, stream, float(np.interp(middle, depth, density)), thick, seeds))
@@ -117,12 +116,11 @@ def _stream_cloud(
     most = max(densities(scene))
     density = most * density
     count = int(generator.poisson(density * stream.area * (1.0 if half_slab is None else 2.0 * half_slab)))
-    along = generator.uniform(*stream.along, count)
-    across = generator.uniform(*stream.across, count)
+    along, side = generator.uniform(0.0, stream.longest, count), generator.uniform(*stream.across, count)
     y = np.zeros(count) if half_slab is None else half_slab * (2.0 * generator.random(count) - 1.0)
     amplitude = _renewed(world, stream, count, seeds)
-    x, z = stream.placed(stream.carried(along, across, world.time), across)
-    inside = stream.inside(scene, x, z)
+    x, z = stream.carried(along, side, world.time)
+    inside = (along < stream.course.length(side)) & stream.inside(scene, x, z)
     cover = cover_at(scene, x[inside], z[inside])
     power, local = cover.echogenicity(), cover.density() / most
     kept = power > 0.0

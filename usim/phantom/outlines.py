@@ -242,13 +242,13 @@ def outline_of(region: AnyRegion) -> Outline:
     if isinstance(region, Layer):
         return Band(region.z, region.wave, region.roughness)
     if isinstance(region, Spline):
-        return Loop(_chain((*region.corners, region.corners[0]), closed=True)[:-1])
+        return Loop(chain_through((*region.corners, region.corners[0]), closed=True)[:-1])
     if isinstance(region, Tube):
-        return Strand(_chain(region.path, closed=False), region.radius)
+        return Strand(chain_through(region.path, closed=False), region.radius)
     return Loop(np.array(region.corners))
 
 
-def _chain(points: Corners, *, closed: bool) -> Array:
+def chain_through(points: Corners, *, closed: bool) -> Array:
     """Points (N, 2) on the cubic spline through points, so dense that no chord leaves it by more than TOLERANCE.
 
     The parameter is the sum of the points' distances. A chord over a step h leaves a curve by h^2 |r''| / 8 at most,

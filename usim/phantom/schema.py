@@ -244,13 +244,17 @@ class Scene(Description):
                     f"sequence.motions.{i}: brings tissue in from {way * 1e3:.3g} mm away, at most "
                     f"{MOST_WAY * 1e3:g} mm are allowed; make it smaller or slower, or the sequence shorter"
                 )
-        for i, point in enumerate(self.points):
-            times = (step / self.sequence.rate for step in range(self.sequence.times))
-            highest = min(float(forward(self, time, *point.position)[1]) for time in times)
-            if highest <= 0.0:
-                raise ValueError(
-                    f"points.{i}.position: the motions carry the point to z = {highest * 1e3:.3g} mm, into the array"
-                )
+        targets = [(f"{key}.{i}", t) for key in ("points", "wires") for i, t in enumerate(getattr(self, key))]
+        if targets:
+            places = [[target.position[axis] for _, target in targets] for axis in (0, 1)]
+            for step in range(self.sequence.times):
+                depth = forward(self, step / self.sequence.rate, *places)[1]
+                first = int(depth.argmin())
+                if depth[first] <= 0.0:
+                    raise ValueError(
+                        f"{targets[first][0]}.position: the motions carry it to z = {depth[first] * 1e3:.3g} mm, into "
+                        "the array; move it down, or let less move"
+                    )
         return self
 
     @model_validator(mode="after")
