@@ -154,7 +154,7 @@ class Renderer:
         stage = self.stage(index, view)
         assert stage.screen is not None
         seen = self._detect(index, view)[0] if amplitude is None else amplitude
-        return stage.screen.grey(seen.astype(np.float64) ** 2), stage.shown
+        return stage.screen.grey(seen.astype(np.float64) ** 2).astype(np.float32), stage.shown
 
     def _detect(self, index: int, view: View) -> tuple[NDArray[np.float32], Image | None, Scatterers | None]:
         """Envelope (Z, X), 1 at 0 dB, IQ unless compounded, and the cloud that was drawn."""
