@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -204,29 +204,32 @@ class Stage:
     @cached_property
     def expectation(self) -> Expectation:
         """Diffuse mean intensity and fourth cumulant of tissue and rough interfaces."""
-        tissue = self._expect(self.field_cells if self.cloud is None else self.shaded(self.seen(self.cloud)))
-        if not self.targets.rough.amplitude.any():
-            return tissue
-        return replace(tissue, mean=tissue.mean + self._expect(self.shaded(self.targets.rough)).mean)
+        tissue = self.field_cells if self.cloud is None else self.shaded(self.seen(self.cloud))
+        return self._expect(tissue, self.shaded(self.targets.rough) if self.is_rough else None)
 
     @cached_property
     def resolved(self) -> Array:
         """Mean intensity (Z, X) of the tissue alone as if nothing above it attenuated, over that of 0 dB tissue."""
         bare = self.expectation
-        if self.shading is not None or self.targets.rough.amplitude.any():
+        if self.shading is not None or self.is_rough:
             bare = self._expect(self.bare_cells if self.cloud is None else self.seen(self.cloud))
         return bare.mean / np.where(bare.tissue > 0.0, bare.tissue, np.inf)
 
-    def _expect(self, diffuse: NDArray[np.float32] | Scatterers) -> Expectation:
-        """What echogenicity on the fine cells (R, J), or a cloud, scatters on average."""
+    @property
+    def is_rough(self) -> bool:
+        """Whether interfaces have a diffuse part."""
+        return bool(self.targets.rough.amplitude.any())
+
+    def _expect(self, diffuse: NDArray[np.float32] | Scatterers, beside: Scatterers | None = None) -> Expectation:
+        """What echogenicity on the fine cells (R, J), or a cloud, scatters on average, and scatterers beside it."""
         plan, power = self.setting.plan, self.setting.power
         if isinstance(diffuse, Scatterers):
-            return expect_cloud(power, diffuse)
+            return expect_cloud(power, joined(diffuse, beside) if beside else diffuse)
         margin = (len(plan.grid.fine_x) - len(power.cell_x)) // 2
         part = np.s_[margin : margin + len(power.row_z), margin : margin + len(power.cell_x)]
         cells = diffuse[part]
         square = cells**2 if self.rarity is None else cells**2 * self.rarity[part]
-        return expect(power, cells, square, self.density, KURTOSIS[self.scene.scatterers.amplitude])
+        return expect(power, cells, square, self.density, KURTOSIS[self.scene.scatterers.amplitude], beside)
 
     @cached_property
     def density(self) -> float:
@@ -409,7 +412,7 @@ class Stage:
             iq = setting.echo(self.shaded(self.seen(cloud)), elevation=whole)
         if self.coherent is not None:
             iq = iq + self.coherent
-        if self.targets.rough.amplitude.any():
+        if self.is_rough:
             iq = iq + setting.echo(self.rough(streams.roughness))
         if self.scene.haze:
             iq = iq + psf.run_field(setting.plan, self.haze_amplitude, streams.haze)

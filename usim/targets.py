@@ -34,7 +34,6 @@ Array = NDArray[np.float64]
 LINE_STEP = 1.0 / 8.0  # of the wavelength at the centre frequency, between a surface's scatterers
 TAPER = 1e-3  # metres over which a surface begins and ends, a quarter of it at most
 MARGIN = 2.0 * TAPER  # by which reverberation goes beyond the image
-PLACES = (4e-3, 1e-3)  # metres along x and z between the places where a surface's amplitude is computed
 NOTHING = Scatterers(np.zeros((0, 3)), np.zeros(0))
 PER_SEGMENT = 64  # points of a curve between two given ones, for its length
 
@@ -123,7 +122,8 @@ class Targets:
         way = np.cumsum(step) - step / 2.0
         ramp = min(TAPER, way[-1] / 4.0)
         taper = 0.5 - 0.5 * np.cos(np.pi * np.clip(np.minimum(way, way[-1] - way) / ramp, 0.0, 1.0))
-        amplitude = self._per_metre(place, v, r, level, arc) * taper
+        asked = np.sqrt(10.0 ** (level / 10.0) * self.power.tissue_at(v, r))
+        amplitude = asked * self.power.per_metre(v, r, arc=arc) * taper
         # a steered plane wave is mirrored back to the aperture by what halves its angle
         tilt = beam.geometry.angle(v) + beam.steering / 2.0
         facing = np.abs(along[:, 0] * np.cos(tilt) - along[:, 1] * np.sin(tilt)) / step
@@ -132,15 +132,6 @@ class Targets:
         mirror = Scatterers(_in_plane(place), amplitude * step * np.exp(-0.5 * phase**2))
         diffuse = np.sqrt(-np.expm1(-(phase**2)) * wavelength / 2.0 * step)
         return mirror, Scatterers(mirror.position, amplitude * diffuse)
-
-    def _per_metre(self, place: Array, v: Array, r: Array, level: float, arc: bool) -> Array:
-        """Amplitude per metre (N,) of a surface at places (N, 2), and in beam space at (v, r), each (N,)."""
-        apart = np.abs(np.diff(place, axis=0)).sum(axis=0) / np.array(PLACES)
-        node = np.unique(np.linspace(0, len(place) - 1, math.ceil(apart.max()) + 2).astype(int))
-        tissue = self.power.at(*place[node].T)[0]
-        flat = self.power.flat(v[node], np.maximum(r[node], self.power.plan.beam.wavelength), arc=arc)
-        amplitude = np.sqrt(10.0 ** (level / 10.0) * tissue / np.where(flat > 0.0, flat, np.inf))
-        return np.interp(np.arange(len(place)), node, amplitude)
 
 
 def _in_plane(place: Array) -> Array:

@@ -65,7 +65,7 @@ def parts(name, renderer):
 # Regions of some 50 to 100 speckle cells: see test_truth_convergence.py.
 @pytest.mark.parametrize("name", SCENES)
 def test_looks_converge_to_the_truth(name):
-    """50 looks: rms z below 1.3, largest below 6, mean bias of each region below 0.3 dB."""
+    """50 looks: rms z below 1.3, largest below 7 (few looks, skewed), mean bias of each region below 0.3."""
     judge(name, 50, first=0, most_rms=1.3, most_bias=0.3)
 
 
@@ -85,7 +85,7 @@ def judge(name, count, first, *, most_rms, most_bias):
         rms, worst = float(np.sqrt((score**2).mean())), float(np.abs(score).max())
         print(f"{name}, {region}: rms z {rms:.3f}, largest {worst:.2f}, mean bias {bias:+.3f} dB, {score.size} pixels")
         assert rms < most_rms, region
-        assert worst < 6.0, region
+        assert worst < 7.0, region
         assert abs(bias) < most_bias, region
 
 

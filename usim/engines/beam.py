@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,11 @@ from usim.scan import Image, Receive
 from usim.transmit import FocusedScan, PlaneScan
 
 Array = NDArray[np.float64]
+
+
+@cache
+def _energy_nodes() -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(96)
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ class Beam:
         """R (C,): dynamic focus, aperture centred on each column, per root of the aperture's energy."""
         half = float(self.receive_half_aperture(np.array(depth)))
         lower, upper = self._aperture(column, half)
-        abscissa, quadrature = np.polynomial.legendre.leggauss(96)
+        abscissa, quadrature = _energy_nodes()
         width = np.maximum(upper - lower, 0.0)[:, None] / 2.0
         v = (upper + lower)[:, None] / 2.0 + width * abscissa
         energy = (window(self.receive.apodization, v / half) ** 2 * quadrature * width).sum(axis=1)

@@ -26,6 +26,7 @@ from usim.transmit import FocusedScan, PlaneScan
 Array = NDArray[np.float64]
 POWER_BLEND_TOLERANCE = 0.3  # radians; powers do not turn, they ripple
 ELEVATION_NODES = 64  # depths between which the elevation profile's energies are interpolated
+MIRROR_STEP = (4e-3, 1e-3)  # metres across and along lines between places where mirrors are computed
 LOG_FLOOR = 1e-30  # of the power of tissue: keeps logarithms finite where nothing scatters
 
 
@@ -140,11 +141,15 @@ class PowerPlan:
 
         Tissue is read at the nearest pixel: places outside the image get the image's border.
         """
-        grid, beam = self.plan.grid, self.plan.beam
-        x, z = self.plan.geometry.to_beam(x, z)
+        v, r = self.plan.geometry.to_beam(x, z)
+        return self.tissue_at(v, r), self.peak(v, np.maximum(r, self.plan.beam.wavelength))
+
+    def tissue_at(self, x: Array, z: Array) -> Array:
+        """Mean intensity of 0 dB tissue at the nearest pixel to places (P,) of beam space."""
+        grid = self.plan.grid
         row = np.clip(np.rint((z - grid.z[0]) / (grid.z[1] - grid.z[0])).astype(int), 0, len(grid.z) - 1)
         pixel = np.clip(np.rint((x - grid.x[0]) / (grid.x[1] - grid.x[0])).astype(int), 0, len(grid.x) - 1)
-        return self.tissue[row, pixel], self.peak(x, np.maximum(z, beam.wavelength))
+        return self.tissue[row, pixel]
 
     def peak(self, x: Array, z: Array) -> Array:
         """Peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,) of beam space."""
@@ -155,6 +160,31 @@ class PowerPlan:
             [np.abs(beam.lateral(offset, at + 0.0 * offset, d)).max() ** 2 for at, d in zip(x, z, strict=True)]
         )
         return lateral * self._on_axis(z)
+
+    @cached_property
+    def _mirrors(self) -> dict[tuple[int, int, bool], float]:
+        return {}  # what `per_metre` knows so far: scenes of one setting share it
+
+    def per_metre(self, x: Array, z: Array, *, arc: bool = False) -> Array:
+        """Amplitude per metre of mirrors whose peak intensity is 1, at places (P,) of beam space; see `flat`.
+
+        Linear between the nodes of a lattice, MIRROR_STEP apart; 0 where none comes back.
+        """
+        u, w = x / MIRROR_STEP[0], z / MIRROR_STEP[1]
+        column, row = np.floor(u).astype(int), np.floor(w).astype(int)
+        corners = [(column + i, row + j) for i in (0, 1) for j in (0, 1)]
+        wanted = {pair for c in corners for pair in zip(*(part.tolist() for part in c), strict=True)}
+        missing = np.array([pair for pair in sorted(wanted) if (*pair, arc) not in self._mirrors]).reshape(-1, 2)
+        node = missing * np.array(MIRROR_STEP)
+        power = self.flat(node[:, 0], np.maximum(node[:, 1], self.plan.beam.wavelength), arc=arc)
+        amplitude = np.divide(1.0, np.sqrt(power), out=np.zeros_like(power), where=power > 0.0)
+        self._mirrors.update(((i, j, arc), a) for (i, j), a in zip(missing.tolist(), amplitude.tolist(), strict=True))
+        total = np.zeros(len(x))
+        for i, j in corners:
+            share = (1.0 - np.abs(u - i)) * (1.0 - np.abs(w - j))
+            known = [self._mirrors[(*pair, arc)] for pair in zip(i.tolist(), j.tolist(), strict=True)]
+            total += share * np.array(known)
+        return total
 
     def flat(self, x: Array, z: Array, *, arc: bool = False) -> Array:
         """Peak intensity of a mirror of unit amplitude per metre that faces the beam, at places (P,) of beam space.
@@ -257,41 +287,61 @@ class PowerPlan:
 
 
 def expect(
-    power: PowerPlan, echogenicity: NDArray[np.float32], square: NDArray[np.float32], density: float, kurtosis: float
+    power: PowerPlan,
+    echogenicity: NDArray[np.float32],
+    square: NDArray[np.float32],
+    density: float,
+    kurtosis: float,
+    beside: Scatterers | None = None,
 ) -> Expectation:
     """Diffuse mean intensity of a scene.
 
     echogenicity: (R2, J) power averaged over each cell of (row_z, cell_x).  square: its square over the local density
     of scatterers, in units of `density`, likewise.  density: 3-D scatterers per m^3, inf for
-    the `field` model.  kurtosis: E[a^4] / E[a^2]^2 of the amplitudes' law.
+    the `field` model.  kurtosis: E[a^4] / E[a^2]^2 of the amplitudes' law.  beside: scatterers of these rms amplitudes
+    and random phases, so many that they add nothing to the fourth cumulant.
     """
     second, fourth = power.elevation_energies(power.row_z)
     weighted = echogenicity * (second * power.cell_area).astype(np.float32)[:, None]
     # the amplitudes are such that density E[a^2] = 1, hence density E[a^4] = kurtosis / density
     fourth_weight = fourth * power.cell_area * (kurtosis / density)  # 0 for the `field` model
     squares = square * fourth_weight.astype(np.float32)[:, None]
+    far = power.far_cells(echogenicity)
+    if beside is not None:
+        strength = _strength(power, beside)
+        weighted += _on_cells(power, beside, strength)
+        far = far + power.far(beside.x, beside.z, strength)
     mean, total = power.blur(weighted, squares)
-    return Expectation(mean + power.far_cells(echogenicity), total, power.tissue + power.far_tissue)
+    return Expectation(mean + far, total, power.tissue + power.far_tissue)
 
 
 def expect_cloud(power: PowerPlan, scatterers: Scatterers) -> Expectation:
     """Diffuse mean intensity of a given cloud over random phases of its scatterers; the fourth cumulant is negative."""
+    strength = _strength(power, scatterers)
+    far = power.far(scatterers.x, scatterers.z, strength)
+    mean, fourth = power.blur(*(_on_cells(power, scatterers, values) for values in (strength, strength**2)))
+    return Expectation(mean + far, -fourth, power.tissue + power.far_tissue)
+
+
+def _strength(power: PowerPlan, scatterers: Scatterers) -> Array:
+    """Squared amplitudes (N,) with the elevation profile at each scatterer."""
+    r = power.plan.geometry.to_beam(scatterers.x, scatterers.z)[1]
+    profile = power.plan.elevation(scatterers.y, np.maximum(r, 1e-6))
+    return scatterers.amplitude**2 * np.abs(profile) ** 2
+
+
+def _on_cells(power: PowerPlan, scatterers: Scatterers, values: Array) -> NDArray[np.float32]:
+    """Sums (R2, J) of values (N,) of scatterers over the cells of (row_z, cell_x), shared among the nearest four."""
     beam, plan = power.plan.beam, power.plan
     x, z = plan.geometry.to_beam(scatterers.x, scatterers.z)
-    strength = scatterers.amplitude**2 * np.abs(plan.elevation(scatterers.y, np.maximum(z, 1e-6))) ** 2
-    far = power.far(scatterers.x, scatterers.z, strength)
     u = (z - power.row_z[0]) / (plan.grid.step[1] / 2.0)
     v = (x - power.cell_x[0]) / plan.grid.step[0]
     rows, cells = len(power.row_z), len(power.cell_x)
     inside = (u >= 0) & (u < rows - 1) & (v >= 0) & (v < cells - 1) & (z >= beam.wavelength)
-    u, v, strength = u[inside], v[inside], strength[inside]
+    u, v, values = u[inside], v[inside], values[inside]
     row, cell = u.astype(np.int64), v.astype(np.int64)
-    grids = []
-    for values in (strength, strength**2):
-        total = np.zeros(rows * cells)
-        for dr, wr in ((0, 1.0 - (u - row)), (1, u - row)):
-            for dc, wc in ((0, 1.0 - (v - cell)), (1, v - cell)):
-                total += np.bincount((row + dr) * cells + cell + dc, values * wr * wc, rows * cells)
-        grids.append(total.reshape(rows, cells).astype(np.float32))
-    mean, fourth = power.blur(*grids)
-    return Expectation(mean + far, -fourth, power.tissue + power.far_tissue)
+    total = np.zeros(rows * cells)
+    for dr, wr in ((0, 1.0 - (u - row)), (1, u - row)):
+        for dc, wc in ((0, 1.0 - (v - cell)), (1, v - cell)):
+            total += np.bincount((row + dr) * cells + cell + dc, values * wr * wc, rows * cells)
+    return total.reshape(rows, cells).astype(np.float32)

@@ -33,8 +33,8 @@ from usim.transmit import FocusedScan
 Array = NDArray[np.float64]
 STEP = 0.25e-3  # metres between nodes of the lattice
 MOST_NODES = 250_000  # beyond, the lattice is coarser
-RAY_GAP = 0.4e-3  # metres between neighbouring rays, as deep below the first attenuating region as the image goes
-RAYS = (9, 41)  # at least and at most
+RAY_GAP = 0.5e-3  # metres between neighbouring rays, as deep below the first attenuating region as the image goes
+RAYS = (9, 33)  # at least and at most
 GRAZING = 0.95  # sine of the steepest rays that leave an arc
 SUBSAMPLES = 4  # per direction in cells of the lattice that an edge crosses
 
@@ -112,7 +112,7 @@ def cell_mean(value: Callable[[Array, Array], Array], x: Array, z: Array) -> Arr
 def _trace(beam: Beam, x: Array, z: Array, excess: Array, first: int, factor: Array) -> None:
     """Fill rows `first` and below of factor (Z, X) with q; excess (Z, X): dB/cm/MHz^p over the medium's."""
     rays = _sector_rays(beam, z, first) if isinstance(beam, SectorBeam) else _rays(beam, z, first)
-    step, end, columns = z[1] - z[0], beam.half_width, np.arange(len(x))
+    step, end = z[1] - z[0], beam.half_width
     frequency = (beam.pulse.centroid(z) * 1e-6) ** beam.medium.attenuation_power
     # neper of amplitude per row and unit of excess attenuation
     growth = rays.length * step * 1e2 / (20.0 / math.log(10.0))
@@ -120,8 +120,8 @@ def _trace(beam: Beam, x: Array, z: Array, excess: Array, first: int, factor: Ar
     lit = np.ones_like(total)
     for row in range(first, len(z)):
         shift = rays.shift[row][:, None] / step
-        crossed = 0.5 * growth[row][:, None] * _read(excess[row][None, :], columns + shift)
-        seen = _read(total + crossed, columns - shift)
+        crossed = 0.5 * growth[row][:, None] * _read(excess[row][None, :], shift)
+        seen = _read(total + crossed, -shift)
         total += 2.0 * crossed
         loss = np.exp(-frequency[row] * seen)
         if math.isfinite(end):
@@ -133,14 +133,16 @@ def _trace(beam: Beam, x: Array, z: Array, excess: Array, first: int, factor: Ar
             factor[row] *= np.divide(heard, whole, out=np.ones_like(heard), where=whole > 0.0)
 
 
-def _read(lines: Array, place: Array) -> Array:
-    """Values of lines (1 or J, X) at fractional indices (J, X), linearly interpolated; the ends go on."""
-    below = np.clip(np.floor(place).astype(np.int64), 0, lines.shape[1] - 2)
-    part = np.clip(place - below, 0.0, 1.0)
-    start = below if len(lines) == 1 else below + lines.shape[1] * np.arange(len(lines))[:, None]
-    flat = lines.ravel()
-    near = flat[start]
-    return near + part * (flat[start + 1] - near)
+def _read(lines: Array, shift: Array) -> Array:
+    """Lines (1 or J, X) at their indices plus shift (J, 1), linearly interpolated (J, X); the ends go on."""
+    whole = np.floor(shift).astype(np.int64)
+    start = np.arange(lines.shape[1]) + whole
+    near, far = (np.clip(index, 0, lines.shape[1] - 1) for index in (start, start + 1))
+    if len(lines) > 1:
+        first = lines.shape[1] * np.arange(len(lines))[:, None]
+        near, far = near + first, far + first
+    flat, part = lines.ravel(), shift - whole
+    return (1.0 - part) * flat[near] + part * flat[far]
 
 
 class Rays(NamedTuple):
