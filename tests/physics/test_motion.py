@@ -10,9 +10,11 @@ from scenes import looks, scene
 from scipy.signal import correlate
 
 from usim.phantom import deform
+from usim.phantom.load import load_phantom
 from usim.phantom.moving import draw_moving
 from usim.phantom.views import View
 from usim.phantom.world import World
+from usim.pipeline import Renderer
 
 IMAGE = "{x: [-4 mm, 4 mm], z: [14 mm, 26 mm], pixels: [96, 256]}"
 CLOUD = "{model: plane, per_cell: 12}"
@@ -232,6 +234,39 @@ def test_frames_are_pure_functions_of_their_time():
     still = moving("{type: translation, velocity: [0 mm/s, 0 mm/s]}", noise="{snr: 10 dB}")
     first, later = (still.render(0, time=t).iq for t in (0, 1))
     assert 0.02 < np.mean(np.abs(first - later) ** 2) / np.mean(np.abs(first) ** 2) < 0.6
+
+
+def test_given_clouds_move_with_tissue(tmp_path):
+    """The same scatterers, each where the motion has carried it, and none of them louder."""
+    random = np.random.default_rng(2)
+    position = np.stack((random.uniform(-5e-3, 5e-3, 500), np.zeros(500), random.uniform(13e-3, 27e-3, 500)), axis=1)
+    np.savez(tmp_path / "cloud.npz", position=position, amplitude=np.ones(500))
+    text = (
+        f"probe: L11-5v\nimage: {IMAGE}\nbackground: {{echogenicity: 0 dB}}\nscatterers: {{file: cloud.npz}}\n"
+        "sequence: {times: 6, rate: 20 Hz, motions: [{type: rotation, center: [0 mm, 20 mm], rate: 60 deg/s}]}\n"
+    )
+    (tmp_path / "phantom.yaml").write_text(text)
+    renderer = Renderer(load_phantom(tmp_path / "phantom.yaml"))
+    first, later = renderer.render(0), renderer.render(0, time=5)
+    cos, sin = np.cos(np.deg2rad(15)), np.sin(np.deg2rad(15))
+    dx, dz = position[:, 0], position[:, 2] - 20e-3
+    wanted = np.stack((cos * dx - sin * dz, np.zeros(500), 20e-3 + sin * dx + cos * dz), axis=1)
+    np.testing.assert_allclose(first.scatterers.position, position, atol=1e-12)
+    np.testing.assert_allclose(later.scatterers.position, wanted, atol=1e-12)
+    np.testing.assert_allclose(later.scatterers.amplitude, first.scatterers.amplitude)
+
+
+def test_slices_of_a_moving_volume_share_their_scatterers():
+    """A sweep of a sequence: two slices at one time are correlated, both move by the displacement."""
+    small = {"image": "{x: [-2 mm, 2 mm], z: [17 mm, 22 mm], pixels: [48, 128]}"}
+    cloud = {"scatterers": "{model: volume, per_cell: 2}", "sweep": "{slices: 2, step: 0.1 mm}"}
+    renderer = moving("{type: translation, velocity: [0 mm/s, 10 mm/s]}", times=3, **small, **cloud)
+    for number in (0, 1):
+        first, later = (renderer.render(0, slice=number, time=time) for time in (0, 1))
+        dz, _ = tracked(first.envelope, later.envelope, (64, 24), (36, 18), (16, 4))
+        assert dz * (5e-3 / 127) == pytest.approx(0.5e-3, rel=0.05)
+    a, b = (renderer.render(0, slice=number, time=1).iq.astype(complex) for number in (0, 1))
+    assert abs(np.vdot(a, b)) / np.sqrt(np.vdot(a, a).real * np.vdot(b, b).real) > 0.7
 
 
 def test_exact_engine_has_sequences():

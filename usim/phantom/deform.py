@@ -41,6 +41,8 @@ Array = NDArray[np.float64]
 Interval = tuple[float, float]
 SIDE: Final = 33  # points per side of a rectangle whose image is looked for
 ROUNDING: Final = 1e-4  # metres that its image may bulge between them
+MOST_STEPS: Final = 512  # times at which it is looked for
+GOLDEN: Final = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 class Affine(NamedTuple):
@@ -189,9 +191,18 @@ def _origins(sequence: Sequence | None, x: Interval, z: Interval) -> tuple[Inter
     return (left - margin, right + margin), (top - margin, bottom + margin)
 
 
+def moments(sequence: Sequence) -> list[float]:
+    """Times of a sequence, seconds, that tell how far things get: all, or of a long one so many that no cycle hides."""
+    if sequence.times <= MOST_STEPS:
+        return [step / sequence.rate for step in range(sequence.times)]
+    # multiples of the golden section fall into no rhythm
+    steps = np.floor(np.arange(MOST_STEPS) * GOLDEN % 1.0 * sequence.times)
+    return [*(steps / sequence.rate).tolist(), sequence.duration]
+
+
 def _history(sequence: Sequence, x: Array, z: Array) -> list[tuple[Array, Array]]:
-    """Where the tissue was at time 0 that lies at (x, z) at each time of a sequence."""
-    return [_origin(_maps(sequence, step / sequence.rate), x, z) for step in range(sequence.times)]
+    """Where the tissue was at time 0 that lies at (x, z) at the times of a sequence."""
+    return [_origin(_maps(sequence, time), x, z) for time in moments(sequence)]
 
 
 def _border(x: Interval, z: Interval) -> tuple[Array, Array]:

@@ -224,7 +224,7 @@ class Scene(Description):
         """Tissue must stay near, points before the array, and streams need a region."""
         if self.sequence is None or not self.sequence.motions:
             return self
-        from usim.phantom.deform import farthest, forward
+        from usim.phantom.deform import farthest, forward, moments
 
         names = [part.name for region in self.regions for part in region.parts]
         for i, motion in enumerate(self.sequence.motions):
@@ -247,8 +247,8 @@ class Scene(Description):
         targets = [(f"{key}.{i}", t) for key in ("points", "wires") for i, t in enumerate(getattr(self, key))]
         if targets:
             places = [[target.position[axis] for _, target in targets] for axis in (0, 1)]
-            for step in range(self.sequence.times):
-                depth = forward(self, step / self.sequence.rate, *places)[1]
+            for time in moments(self.sequence):
+                depth = forward(self, time, *places)[1]
                 first = int(depth.argmin())
                 if depth[first] <= 0.0:
                     raise ValueError(
