@@ -11,6 +11,7 @@ from usim.description import refusals
 from usim.events import Delays, Diverging, Event, Focused, FullMatrix, PlaneWave
 from usim.medium import Medium
 from usim.phantom.cell import Speckle
+from usim.phantom.motion import Breathing, Flow, Pulsation, Rotation, Sequence, Shear, StrainMotion, Translation
 from usim.phantom.regions import (
     Annulus,
     Circle,
@@ -28,8 +29,9 @@ from usim.phantom.schema import Background, CloudFile, CloudSpec, Scene
 from usim.phantom.screen import Display, DriftingGain, LogCurve, PowerCurve, Sliders
 from usim.phantom.structure import Bounces, Haze, Interface, Point, Reverberation, Wire
 from usim.phantom.tissue import Clusters, Fibres, Smooth, Wall
+from usim.phantom.views import Compound, Sweep
 from usim.probe import PRESETS, Probe, Waveform
-from usim.scan import Image, Noise, Receive
+from usim.scan import Image, Noise, Receive, Sector
 from usim.transmit import FocusedScan, PlaneScan
 from usim.units import Count, Quantity
 
@@ -40,6 +42,8 @@ CORNERS = [[-3 * MM, 10 * MM], [3 * MM, 10 * MM], [-3 * MM, 15 * MM]]
 IMAGE = {"x": [-19 * MM, 19 * MM], "z": [2 * MM, 42 * MM], "pixels": [8, 8], "dynamic_range": 60, "headroom": 25}
 
 ELEMENT = {"element_width": MM, "element_height": MM, "center_frequency": 5e6, "fractional_bandwidth": 0.6}
+SHOWN = {"pixels": [8, 8], "dynamic_range": 60, "headroom": 25}
+SWING = {"frequency": 2, "phase": 0.1}
 SHOT = {"cycles": 1, "apodization": [1, 0.5]}
 
 # Documents of ordinary size that together set every numeric field of every model.
@@ -49,6 +53,36 @@ EXAMPLES = {
     Medium: [{"sound_speed": 1540, "attenuation": 0.5, "attenuation_power": 1.1}],
     FocusedScan: [{"depth": 20 * MM, "f_number": 2.5, "cycles": 1}],
     PlaneScan: [{"angle": 0.1, "cycles": 1}],
+    Sector: [{"angle": [-0.5, 0.5], "depth": [20 * MM, 80 * MM], "lines": 8, "samples": 8, **SHOWN}],
+    Translation: [{"velocity": [MM, MM]}, {"amplitude": [MM, MM], **SWING}],
+    Rotation: [{"center": PLACE["center"], "rate": 0.1}, {"center": PLACE["center"], "amplitude": 0.1, **SWING}],
+    Shear: [
+        {"center": PLACE["center"], "angle": 0.1, "rate": 0.1},
+        {"center": PLACE["center"], "amplitude": 0.1, **SWING},
+    ],
+    StrainMotion: [
+        {"center": PLACE["center"], "angle": 0.1, "rate": 0.1},
+        {"center": PLACE["center"], "amplitude": 0.1, **SWING},
+    ],
+    Breathing: [{"amplitude": 3 * MM, "angle": 1.5, "period": 4, "phase": 0.1}],
+    Pulsation: [
+        {"center": PLACE["center"], "radius": 3 * MM, "amplitude": 0.1, "heart_rate": 1, "phase": 0.1, "reach": 9 * MM},
+        {"axis": [[MM, 20 * MM], [9 * MM, 20 * MM]], "radius": 3 * MM, "amplitude": 0.1},
+    ],
+    Flow: [
+        {
+            "region": "vessel",
+            "velocity": 0.2,
+            "angle": 0.1,
+            "pulsatility": 0.5,
+            "heart_rate": 1,
+            "phase": 0.1,
+            "decorrelation": 0.1,
+        }
+    ],
+    Sequence: [{"times": 3, "rate": 20}],
+    Sweep: [{"slices": 3, "step": MM}],
+    Compound: [{"angles": [-0.1, 0.1]}, {"frequencies": [5e6, 7e6], "bandwidth": 0.3}],
     Receive: [{"f_number": 1.5}],
     Image: [IMAGE],
     Noise: [{"snr": 50}],
@@ -88,7 +122,8 @@ EXAMPLES = {
     FullMatrix: [{"cycles": 1}],
     Delays: [{"delays": [1e-6, 2e-6], **SHOT}],
     Scene: [
-        {"probe": "L11-5v", "image": IMAGE, "background": {"echogenicity": 0}, "tgc": 1.0, "frames": 2, "seed": 3}
+        {"probe": "L11-5v", "image": IMAGE, "background": {"echogenicity": 0}, "tgc": 1.0, "frames": 2, "seed": 3},
+        {"probe": "L11-5v", "image": IMAGE, "background": {"echogenicity": 0}, "looks": 2, "angles": [-0.1, 0.1]},
     ],
 }
 
@@ -163,7 +198,9 @@ def bad_values(mark, ordinary):
         # Millimetres written as metres: 40 for 40 mm.
         yield from (ordinary * 1000, f"{ordinary * 1000:g}", f"{ordinary * 1000:g} m")
     if isinstance(mark, Quantity) and mark.dimension == "frequency":
-        yield from (ordinary / 1e6, "7.6 mm", "7600 MHz")
+        yield from ("7.6 mm", "7600 MHz")
+        if ordinary >= 1e3:  # megahertz written as hertz; images per second and heart rates may be that low
+            yield ordinary / 1e6
 
 
 def test_every_model_has_an_example():

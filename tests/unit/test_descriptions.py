@@ -22,7 +22,7 @@ def test_defaults_are_the_documented_ones():
     assert scene.transmit == PlaneScan(angle=0.0, cycles=1.0)
     assert (scene.receive.f_number, scene.receive.apodization) == (1.5, "hann")
     assert scene.scatterers == CloudSpec(model="plane", per_cell=10.0, amplitude="unit")
-    assert (scene.noise, scene.tgc, scene.frames, scene.seed, scene.engine) == (None, "auto", 1, 0, "psf")
+    assert (scene.noise, scene.tgc, scene.frames, scene.seed, scene.engine) == (None, "auto", None, 0, "psf")
     assert (scene.image.headroom, scene.image.dynamic_range) == (25.0, 60.0)
 
 
