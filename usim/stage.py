@@ -21,7 +21,7 @@ from usim.engines.sir_sector import SectorTwin, SectorTwinPower
 from usim.errors import ConfigError, ResourceError
 from usim.frame import Truth
 from usim.phantom.cloud import mean_strength
-from usim.phantom.fill import KURTOSIS, cell_echogenicity, cell_fourth, draw_cloud, expected_per_depth
+from usim.phantom.fill import KURTOSIS, cell_echogenicity, cell_moments, draw_cloud, expected_per_depth
 from usim.phantom.moving import draw_moving
 from usim.phantom.schema import CloudFile, Scene
 from usim.phantom.truth import densities, label_names
@@ -173,20 +173,23 @@ class Stage:
             return scatterers
         return scatterers.weighted(self.shading(*self.setting.plan.geometry.to_beam(scatterers.x, scatterers.z)))
 
-    @cached_property
+    @property
     def bare_cells(self) -> NDArray[np.float32]:
         """Echogenicity on the fine cells (R, J)."""
-        grid = self.setting.plan.grid
-        return cell_echogenicity(self.world, grid.fine_x, grid.fine_z, self.setting.plan.geometry)
+        return self._cells[0]
 
-    @cached_property
+    @property
     def rarity(self) -> NDArray[np.float32] | None:
         """How many times fewer the scatterers of each fine cell (R, J) are than `scatterers` says; None if nowhere."""
+        return self._cells[1]
+
+    @cached_property
+    def _cells(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        grid, geometry = self.setting.plan.grid, self.setting.plan.geometry
         if len(densities(self.scene)) == 1:
-            return None
-        grid, cells = self.setting.plan.grid, self.bare_cells
-        fourth = cell_fourth(self.world, grid.fine_x, grid.fine_z, self.setting.plan.geometry)
-        return np.divide(fourth, cells**2, out=np.ones_like(cells), where=cells > 0.0)
+            return cell_echogenicity(self.world, grid.fine_x, grid.fine_z, geometry), None
+        cells, fourth = cell_moments(self.world, grid.fine_x, grid.fine_z, geometry)
+        return cells, np.divide(fourth, cells**2, out=np.ones_like(cells), where=cells > 0.0)
 
     @cached_property
     def field_cells(self) -> NDArray[np.float32]:

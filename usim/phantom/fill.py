@@ -22,19 +22,27 @@ KURTOSIS = {"unit": 1.0, "gaussian": 3.0}
 def cell_echogenicity(world: World, x: Array, z: Array, geometry: Flat = FLAT) -> NDArray[np.float32]:
     """Mean echogenicity (a power, 0 dB tissue = 1) over each cell (Z, X) of a grid with centres x, z, regular in beam
     space."""
-    return _over_cells(world, x, z, geometry, Cover.echogenicity)
+    return _over_cells(world, x, z, geometry, lambda cover: cover.echogenicity()[None])[0]
 
 
-def cell_fourth(world: World, x: Array, z: Array, geometry: Flat = FLAT) -> NDArray[np.float32]:
-    """Mean over each cell (Z, X) of echogenicity^2 / density, the density over that of `scatterers.per_cell`: what
-    scatterers add to the fourth cumulant."""
-    return _over_cells(world, x, z, geometry, lambda cover: cover.echogenicity() ** 2 / cover.density())
+def cell_moments(world: World, x: Array, z: Array, geometry: Flat = FLAT) -> NDArray[np.float32]:
+    """Mean echogenicity as `cell_echogenicity`, and mean echogenicity^2 / density, the density over that of
+    `scatterers.per_cell`, which is what scatterers add to the fourth cumulant: (2, Z, X)."""
+
+    def moments(cover: Cover) -> Array:
+        power = cover.echogenicity()
+        return np.stack((power, power**2 / cover.density()))
+
+    return _over_cells(world, x, z, geometry, moments)
 
 
 def _over_cells(
     world: World, x: Array, z: Array, geometry: Flat, value: Callable[[Cover], Array]
 ) -> NDArray[np.float32]:
-    """Mean values over cells: those of the centres, or of SUBSAMPLES^2 places where an edge crosses the cell."""
+    """Mean values (K, Z, X) over cells: those of the centres, or of SUBSAMPLES^2 places where an edge crosses the cell.
+
+    value: of K quantities at places, the first axis.
+    """
     cover = world.cover(*geometry.to_space(x[None, :], z[:, None]))
     labels, cells = cover.labels(), value(cover)
     edge = np.zeros(labels.shape, dtype=bool)
@@ -47,11 +55,11 @@ def _over_cells(
     row, column = np.nonzero(edge)
     if len(row):
         offset = (np.arange(SUBSAMPLES) + 0.5) / SUBSAMPLES - 0.5
-        total = np.zeros(len(row))
+        total = np.zeros((len(cells), len(row)))
         for dz in offset * (z[1] - z[0]):
             for dx in offset * (x[1] - x[0]):
                 total += value(world.cover(*geometry.to_space(x[column] + dx, z[row] + dz)))
-        cells[row, column] = total / SUBSAMPLES**2
+        cells[:, row, column] = total / SUBSAMPLES**2
     return cells.astype(np.float32)
 
 

@@ -70,7 +70,16 @@ class Oval:
         (a, b), (u, v) = self.semi_axes, self._own(x, z)
         if a == b:
             return np.asarray(np.hypot(u, v) - a)
-        u, v = np.abs(u), np.abs(v)
+        # Stretched to a circle of radius 1, distances grow to 1 / the shorter axis at most: far points need no search.
+        rings = np.sqrt((u / a) ** 2 + (v / b) ** 2)
+        found = np.where(rings <= 1.0, -within, within)
+        close = np.abs(rings - 1.0) * min(a, b) < within
+        found[close] = self._near(np.abs(u[close]), np.abs(v[close])) * np.where(rings[close] <= 1.0, -1.0, 1.0)
+        return found
+
+    def _near(self, u: Array, v: Array) -> Array:
+        """Distances of points u, v >= 0 along the axes from the ellipse."""
+        a, b = self.semi_axes
         cos, sin = np.full(u.shape, math.sqrt(0.5)), np.full(u.shape, math.sqrt(0.5))
         for _ in range(ELLIPSE_STEPS):
             centre_u, centre_v = (a * a - b * b) * cos**3 / a, (b * b - a * a) * sin**3 / b
@@ -80,8 +89,7 @@ class Oval:
             sin = np.clip(((v - centre_v) * radius / away + centre_v) / b, 0.0, 1.0)
             norm = np.maximum(np.hypot(cos, sin), 1e-12)
             cos, sin = cos / norm, sin / norm
-        away = np.hypot(u - a * cos, v - b * sin)
-        return np.where((u / a) ** 2 + (v / b) ** 2 <= 1.0, -away, away)
+        return np.asarray(np.hypot(u - a * cos, v - b * sin))
 
     def _own(self, x: Array, z: Array) -> tuple[Array, Array]:
         cos, sin = math.cos(self.angle), math.sin(self.angle)

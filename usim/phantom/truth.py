@@ -118,17 +118,28 @@ def cover_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Cover:
             patches.append(Patch(ply, np.s_[...], None))
             continue
         sigma = _sigma(ply.part)
-        left, right, top, bottom = _widened(ply.outline.box, SOFT_REACH * sigma)
         # Only the points in the bounding box are looked at closely.
-        index = np.nonzero(((x >= left) & (x <= right)) & ((z >= top) & (z <= bottom)))
-        near = [np.asarray(np.broadcast_to(values, shape)[index]) for values in (x, z)]
+        index, near_x, near_z = _within(_widened(ply.outline.box, SOFT_REACH * sigma), x, z)
         if sigma:
-            share = ndtr(ply.outline.distance(near[0], near[1], SOFT_REACH * sigma) / -sigma)
+            share = ndtr(ply.outline.distance(near_x, near_z, SOFT_REACH * sigma) / -sigma)
             patches.append(Patch(ply, index, share))
         else:
-            inside = ply.outline.inside(near[0], near[1])
+            inside = ply.outline.inside(near_x, near_z)
             patches.append(Patch(ply, tuple(axis[inside] for axis in index), None))
     return Cover(scene, np.broadcast_to(x, shape), np.broadcast_to(z, shape), tuple(patches))
+
+
+def _within(box: Box, x: Array, z: Array) -> tuple[tuple[NDArray[np.intp], ...], Array, Array]:
+    """Indices of the places in a box, and their x and z; x and z broadcast."""
+    left, right, top, bottom = box
+    beside, level = (x >= left) & (x <= right), (z >= top) & (z <= bottom)
+    if x.ndim == z.ndim == 2 and x.shape[0] == z.shape[1] == 1:
+        rows, columns = np.flatnonzero(level), np.flatnonzero(beside)
+        index = np.repeat(rows, len(columns)), np.tile(columns, len(rows))
+        return index, x[0, index[1]], z[index[0], 0]
+    found = np.nonzero(beside & level)
+    shape = np.broadcast_shapes(x.shape, z.shape)
+    return found, np.broadcast_to(x, shape)[found], np.broadcast_to(z, shape)[found]
 
 
 @functools.lru_cache(maxsize=2)
