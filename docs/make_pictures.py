@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import math
 import re
+import runpy
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import yaml
 from pydantic import BaseModel
 
 from usim.medium import Medium
-from usim.phantom import cell, motion, regions, schema, screen, structure, tissue, views
+from usim.phantom import cell, map_regions, motion, regions, schema, screen, structure, tissue, views
 from usim.probe import Probe
 from usim.scan import Image, Noise, Receive, Sector
 from usim.transmit import FocusedScan, PlaneScan
@@ -30,7 +31,7 @@ from usim.units import UNITS, Count, Quantity, Size
 
 PAGE = Path(__file__).with_name("phantoms.md")
 PICTURES = Path(__file__).with_name("pictures")
-SHAPES: tuple[type[tissue.Region], ...] = (
+SHAPES: tuple[type[BaseModel], ...] = (
     regions.Circle,
     regions.Ellipse,
     regions.Annulus,
@@ -40,6 +41,8 @@ SHAPES: tuple[type[tissue.Region], ...] = (
     regions.Spline,
     regions.Tube,
     regions.Layer,
+    map_regions.ImageMap,
+    map_regions.LabelMap,
 )
 #: Which models a section's prefix speaks of.
 MODELS: dict[str, tuple[type[BaseModel], ...]] = {
@@ -74,6 +77,8 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
 }
 RANGES = ("uniform", "log_uniform", "normal", "integer", "choice", "regions.repeat", "points.repeat")
 RANGES += ("wires.repeat", "interfaces.repeat")
+#: Keys of groups and items that no model of a region has.
+GROUPS = ("regions.group", "regions.at", "regions.points", "regions.apart")
 FRAMES = (*RANGES[:5], "frames", "looks", "angles", "sweep.slices", "sweep.step", "sequence.times", "sequence.rate")
 FRAMES += ("display.persistence",)
 #: Keys that hold others and have a section with a snippet of their own.
@@ -83,6 +88,7 @@ HOLDERS = (
 )
 LABELLED = (
     *("regions", "regions.name", "regions.shape", "regions.wall", "regions.edge"),
+    *("regions.file", "regions.values", "regions.group"),
     *("background.name", "scatterers.file"),
 )
 
@@ -116,20 +122,34 @@ def documents(section: Section, base: str) -> list[dict[str, Any]]:
 
 
 def write_phantom(document: dict[str, Any], folder: Path) -> Path:
-    """Write a phantom file, and the cloud that the snippets of `scatterers.file` name, to a folder."""
+    """Write a phantom file, and the cloud and the maps that snippets name, to a folder."""
     random = np.random.default_rng(1)
     position = random.uniform((-12e-3, 0.0, 2e-3), (12e-3, 0.0, 26e-3), (40_000, 3))
     ring = np.abs(np.hypot(position[:, 0], position[:, 2] - 14e-3) - 5e-3) < 1e-3
     np.savez(folder / "cloud.npz", position=position, amplitude=np.where(ring, 4.0, 1.0))
+    _write_maps(folder)
     path = folder / "phantom.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
 
 
+def _write_maps(folder: Path) -> None:
+    import nibabel
+
+    maps = runpy.run_path(str(PAGE.with_name("make_maps.py")))
+    maps["write"](maps["section"](), folder / "section.png")
+    maps["write"](maps["scan"](), folder / "scan.png")
+    maps["write"](maps["scan"](12, 10), folder / "coarse.png")
+    np.save(folder / "organs.npy", maps["organs"]())
+    # (slice, depth, lateral) becomes (left to right, back to front, foot to head), of 0.25 x 0.25 x 0.4 mm
+    volume = np.ascontiguousarray(maps["organs"]()[:, ::-1, ::-1].transpose(2, 1, 0))
+    nibabel.save(nibabel.Nifti1Image(volume, np.diag([0.25, 0.25, 0.4, 1])), folder / "organs.nii.gz")
+
+
 def facts(key: str) -> str:
     """Return the line under a key's heading: unit, default, limits, from the models; for a motion of all its keys."""
     prefix, _, name = key.rpartition(".")
-    if key in RANGES or key not in keys():
+    if key in (*RANGES, *GROUPS) or key not in keys():
         return ""
     if prefix == "sequence.motions":
         (model,) = [model for model in MODELS[prefix] if model.model_fields["type"].default == name]
@@ -203,12 +223,13 @@ def _kind(field: Any) -> str:
     if words:
         return "One of " + ", ".join(f"`{word}`" for word in words) + "."
     longest = [m.max_length for m in field.metadata if hasattr(m, "max_length")]
-    return f"Text of at most {longest[0]} characters." if longest else ""
+    return f"Text of at most {longest[0]} characters." if longest and field.annotation is str else ""
 
 
 def _marks(annotation: Any) -> list[Any]:
     found = []
-    for argument in get_args(annotation):
+    # Of a mapping the values count: its keys are greys or labels.
+    for argument in get_args(annotation)[get_origin(annotation) is dict :]:
         found += [argument] if isinstance(argument, Quantity | Count) else _marks(argument)
     return found
 
@@ -237,6 +258,8 @@ def _default(field: Any) -> str:
         return "none"
     if isinstance(field.default, str):
         return f"`{field.default}`" if field.default else "empty"
+    if isinstance(field.default, tuple) and field.default:
+        return f"`[{', '.join(map(str, field.default))}]`"
     marks = [mark for mark in [*field.metadata, *_marks(field.annotation)] if isinstance(mark, Quantity)]
     return _write(field.default, marks[0]) if marks else f"{field.default}"
 

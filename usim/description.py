@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,6 +13,7 @@ from usim.errors import ConfigError
 from usim.units import did_you_mean, show
 
 _PLACE = re.compile(r"Value error, ([a-z]\w*(?:\.\w+)+): ")
+_AT_KEY = "[key]"  # ends pydantic's path where the key of a mapping is wrong, not its value
 
 
 class Refusal(NamedTuple):
@@ -83,7 +84,7 @@ def _refusal(detail: ErrorDetails, model: type[BaseModel]) -> Refusal:
     expected |= {"dict_type": "a mapping of keys", "string_type": "text"}
     if kind in expected:
         return Refusal(path, False, f"expected {expected[kind]}, got {show(got)}")
-    return Refusal(path, False, detail["msg"].removeprefix("Value error, "))
+    return Refusal(path, detail["loc"][-1:] == (_AT_KEY,), detail["msg"].removeprefix("Value error, "))
 
 
 def _quoted(text: str) -> list[str]:
@@ -93,18 +94,21 @@ def _quoted(text: str) -> list[str]:
 def _follow(loc: tuple[str | int, ...], model: type[BaseModel]) -> tuple[tuple[str | int, ...], set[str]]:
     """Return the path without the tags of unions, and the keys allowed where the path ends."""
     path: list[str | int] = []
-    models = [model]
+    models, keyed = [model], False
+    loc = loc[:-1] if loc[-1:] == (_AT_KEY,) else loc
     for step, part in enumerate(loc):
         tagged = [m for m in models if part in _tags(m)]
         fields = [m.model_fields[part] for m in models if isinstance(part, str) and part in m.model_fields]
         last = step == len(loc) - 1
         if tagged and len(models) > 1:
             models = tagged
-        elif isinstance(part, int) or last:
+        elif isinstance(part, int) or last or keyed:
             path.append(part)
+            keyed = False
         elif fields:
             path.append(part)
             models = [inner for field in fields for inner in _models(field.annotation)]
+            keyed = any(_is_mapping(field.annotation) for field in fields)
     return tuple(path), {name for m in models for name in (*m.model_fields, *getattr(m, "shorthands", ()))}
 
 
@@ -112,6 +116,10 @@ def _tags(model: type[BaseModel]) -> set[str]:
     """The name under which a model stands in a tagged union: the default of its `shape` or `type`, or its own name."""
     defaults = {field.default for name, field in model.model_fields.items() if name in ("shape", "type")}
     return {default for default in defaults if isinstance(default, str)} | {model.__name__}
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return get_origin(annotation) is dict or any(map(_is_mapping, get_args(annotation)))
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -80,7 +80,7 @@ class Plan:
     def manifest(self, phantom: Phantom, versions: dict[str, str]) -> Manifest:
         """Return the manifest of a run that has not finished a shard yet."""
         digest = hashlib.sha256(phantom.config_yaml.encode())
-        for name, content in phantom.clouds:
+        for name, content in phantom.files:
             digest.update(f"{Path(name).name} {content}".encode())
         return Manifest(
             name=Path(phantom.source).stem,

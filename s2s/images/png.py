@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from s2s.images.image import Image, Stated, find_domain, quantise, survey
 from usim.errors import DataError
 from usim.io.atomic import write_atomic
+from usim.png import chunks
 
 #: Colour types of a PNG's header.
 _GREY, _PALETTE = 0, 3
@@ -59,7 +59,7 @@ def write_png(path: Path, levels: NDArray[Any]) -> None:
 def _inspect(data: bytes, path: Path) -> tuple[int, int]:
     """Return bits per channel and colour type; every chunk must be whole, with its checksum right."""
     header, ended = b"", False
-    for name, content in _chunks(data, path):
+    for name, content in chunks(data, path):
         if name == b"acTL":
             raise DataError(f"{path}: an animated PNG; save each of its frames as a PNG")
         header = content if name == b"IHDR" else header
@@ -74,19 +74,6 @@ def _inspect(data: bytes, path: Path) -> tuple[int, int]:
     if colour not in (_GREY, _PALETTE) and depth == 16:
         raise DataError(f"{path}: 16 bits with colour or transparency; save it as grey of 16 bits")
     return depth, colour
-
-
-def _chunks(data: bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:
-    # Pillow checks no sum over the pixels: damaged ones would come through as an image.
-    position = 8
-    while position < len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        name, content = data[position + 4 : position + 8], data[position + 8 : position + 8 + length]
-        stored = data[position + 8 + length : position + 12 + length]
-        if len(stored) != 4 or int.from_bytes(stored, "big") != zlib.crc32(name + content):
-            raise DataError(f"{path}: damaged or truncated at byte {position} of {len(data)}; restore a copy")
-        yield name, content
-        position += 12 + length
 
 
 def _grey(file: PIL.Image.Image, depth: int, colour: int, path: Path) -> NDArray[Any]:

@@ -52,7 +52,7 @@ FLOORS = (
         "usim.intensity",
     ),
     ("usim.frame",),
-    ("usim.scatterers", "usim.elements"),
+    ("usim.scatterers", "usim.elements", "usim.png"),
     ("usim.probe", "usim.medium", "usim.transmit", "usim.scan", "usim.events"),
     ("usim.description",),
     ("usim.units",),

@@ -11,6 +11,7 @@ from usim.description import refusals
 from usim.events import Delays, Diverging, Event, Focused, FullMatrix, PlaneWave
 from usim.medium import Medium
 from usim.phantom.cell import Speckle
+from usim.phantom.map_regions import ImageMap, LabelMap
 from usim.phantom.motion import Breathing, Flow, Pulsation, Rotation, Sequence, Shear, StrainMotion, Translation
 from usim.phantom.regions import (
     Annulus,
@@ -28,7 +29,7 @@ from usim.phantom.regions import (
 from usim.phantom.schema import Background, CloudFile, CloudSpec, Scene
 from usim.phantom.screen import Display, DriftingGain, LogCurve, PowerCurve, Sliders
 from usim.phantom.structure import Bounces, Haze, Interface, Point, Reverberation, Wire
-from usim.phantom.tissue import Clusters, Fibres, Smooth, Wall
+from usim.phantom.tissue import Clusters, Fibres, Region, Smooth, Wall
 from usim.phantom.views import Compound, Sweep
 from usim.probe import PRESETS, Probe, Waveform
 from usim.scan import Image, Noise, Receive, Sector
@@ -44,6 +45,7 @@ IMAGE = {"x": [-19 * MM, 19 * MM], "z": [2 * MM, 42 * MM], "pixels": [8, 8], "dy
 ELEMENT = {"element_width": MM, "element_height": MM, "center_frequency": 5e6, "fractional_bandwidth": 0.6}
 SHOWN = {"pixels": [8, 8], "dynamic_range": 60, "headroom": 25}
 SWING = {"frequency": 2, "phase": 0.1}
+MAP = {"file": "map.png"}
 SHOT = {"cycles": 1, "apodization": [1, 0.5]}
 
 # Documents of ordinary size that together set every numeric field of every model.
@@ -116,6 +118,15 @@ EXAMPLES = {
     Sliders: [{"sliders": [1, -2]}],
     DriftingGain: [{"std": 3, "correlation": 10 * MM, "seed": 1}],
     Speckle: [{"axial": MM, "lateral": MM}],
+    Region: [TISSUE],
+    ImageMap: [
+        {**MAP, **TISSUE, "x": [-MM, MM], "z": [2 * MM, 9 * MM], "levels": [-20, 3], "grey": [10, 200], "slice": 2},
+        {**MAP, "center": [2 * MM, 9 * MM], "pixel": MM, "curve": {0: 1, 5: 2}, "anechoic_below": 1, "angle": 1.0},
+    ],
+    LabelMap: [
+        {**MAP, "x": [-5 * MM, 5 * MM], "z": [2 * MM, 9 * MM], "values": {0: "none"}, "slice": 2},
+        {**MAP, "center": [2 * MM, 9 * MM], "pixel": MM, "values": {0: "none"}, "angle": 1.0},
+    ],
     PlaneWave: [{"angle": 0.1, **SHOT}],
     Focused: [{"point": [MM, 2 * MM, 20 * MM], **SHOT}],
     Diverging: [{"source": [MM, 2 * MM, -20 * MM], **SHOT}],
@@ -144,6 +155,8 @@ def marks_of(annotation, metadata=(), path=()):
         yield path, found[0]
     elif get_origin(annotation) is Annotated:
         yield from marks_of(get_args(annotation)[0], get_args(annotation)[1:], path)
+    elif get_origin(annotation) is dict:
+        return  # mappings by grey value and label: tests/unit/test_maps.py
     elif annotation in (int, float):
         yield path, None
     elif get_origin(annotation) is tuple:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 import zlib
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from usim.errors import DataError, ResourceError
+from usim.errors import DataError
+from usim.phantom.files import locate, read_file
 from usim.phantom.schema import CloudFile, Scene
 from usim.scatterers import Scatterers
 
@@ -30,15 +30,7 @@ def read_cloud(path: str | Path, sha256: str = "") -> tuple[Scatterers, str]:
     Raises DataError when the file is missing, damaged, not what it should hold, or has another hash than `sha256`.
     """
     path = Path(path)
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such scatterer file; the path starts at the phantom file's folder") from None
-    except OSError as error:
-        raise ResourceError(f"{path}: can't be read ({error.strerror})") from None
-    digest = hashlib.sha256(raw).hexdigest()
-    if sha256 and digest != sha256:
-        raise DataError(f"{path}: sha256 is {digest}, expected {sha256}: the file has changed")
+    raw, digest = read_file(path, "scatterer file", MOST_BYTES, sha256)
     arrays = _arrays(raw, path)
     try:
         cloud = Scatterers(position=arrays["position"], amplitude=arrays["amplitude"])
@@ -54,7 +46,7 @@ def load_cloud(phantom: Phantom, scene: Scene) -> Scatterers | None:
     """Return the scatterers of a scene whose cloud is a file, None when the simulator draws its own."""
     if not isinstance(scene.scatterers, CloudFile):
         return None
-    return read_cloud(Path(phantom.base) / scene.scatterers.file, scene.scatterers.sha256)[0]
+    return read_cloud(locate(phantom.base, scene.scatterers.file), scene.scatterers.sha256)[0]
 
 
 def mean_strength(cloud: Scatterers) -> tuple[float, bool]:

@@ -14,10 +14,12 @@ from typing import Any, Final
 import numpy as np
 from pydantic import ValidationError
 
-from usim.description import refusals
+from usim.description import Refusal, refusals
 from usim.errors import ConfigError
 from usim.phantom import ranges
+from usim.phantom.files import locate, remember
 from usim.phantom.load import Phantom
+from usim.phantom.map_regions import AnyMap
 from usim.phantom.schema import Scene
 
 PARAMETERS: Final = 0
@@ -60,7 +62,10 @@ def draw(phantom: Phantom, seed: int | None = None, index: int = 0) -> Scene:
     """
     seed = phantom.seed if seed is None else seed
     generator = substream(seed, index, PARAMETERS)
-    document = ranges.resolve(phantom.document, generator)
+    try:
+        document = ranges.resolve(phantom.document, generator)
+    except ValueError as error:
+        raise ConfigError(f"{phantom.source}: frame {index} of seed {seed}: {error}") from None
     background, cloud = document.get("background"), document.get("scatterers")
     if phantom.is_random and background.get("texture") and "seed" not in background["texture"]:
         background["texture"] = {**background["texture"], "seed": int(generator.integers(2**32))}
@@ -71,21 +76,35 @@ def draw(phantom: Phantom, seed: int | None = None, index: int = 0) -> Scene:
         for key in ("texture", "roughness"):
             if part.get(key) and "seed" not in part[key]:
                 part[key] = {**part[key], "seed": int(generator.integers(2**32))}
-    if cloud and "file" in cloud:
-        document["scatterers"] = {**cloud, "sha256": dict(phantom.clouds)[cloud["file"]]}
+    for holder in (cloud, *document.get("regions", ())):
+        if holder and "file" in holder:
+            holder["sha256"] = dict(phantom.files)[holder["file"]]
+            remember(locate(phantom.base, holder["file"]), holder["sha256"])
     try:
-        return Scene.model_validate(document).with_cell()
+        scene = Scene.model_validate(document).with_cell()
+        found = [*_refused_maps(scene)] if phantom.is_random else []
     except ValidationError as error:
-        reasons = "\n".join(f"    {'.'.join(map(str, r.path))}: {r.message}" for r in refusals(error, Scene))
+        found = refusals(error, Scene)
+    if found:
+        reasons = "\n".join(f"    {'.'.join(map(str, r.path))}: {r.message}" for r in found)
         raise ConfigError(
             f"{phantom.source}: frame {index} of seed {seed} draws values that do not fit together; "
             f"narrow the ranges:\n{reasons}"
-        ) from None
+        )
+    return scene
+
+
+def _refused_maps(scene: Scene) -> Iterator[Refusal]:
+    if any(isinstance(region, AnyMap) for region in scene.regions):
+        from usim.phantom.map_sampling import refused_maps  # it loads scipy, for phantoms with maps alone
+
+        yield from refused_maps(scene)
 
 
 def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the regions of a drawn document, each before its wall."""
+    """Yield the regions of a drawn document, each before its wall or the tissues of its map."""
     for region in document.get("regions", ()):
         yield region
         if region.get("wall"):
             yield region["wall"]
+        yield from (tissue for tissue in region.get("values", {}).values() if isinstance(tissue, dict))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import TypeAdapter
+
+from usim.phantom.placement import APART, GROUPED, Group
 from usim.phantom.ranges import FIXED, MOST_COPIES, MOST_OPTIONS, REPEATED
 from usim.phantom.schema import NOT_IN_PHANTOMS, Scene
 from usim.probe import PRESETS
@@ -31,12 +34,7 @@ def json_schema() -> dict[str, Any]:
     for name, definition in definitions.items():
         _open(definition, _COMMON.get(name, set()))
     _open(schema, {str(path[0]) for path in FIXED if len(path) == 1})
-    for part in REPEATED:
-        for item in _references(schema["properties"][part]):
-            definitions[item]["properties"]["repeat"] = {
-                **_wrapped({"type": "integer", "minimum": 0, "maximum": MOST_COPIES}),
-                "description": "So many copies, each drawn by itself.",
-            }
+    _add_groups(schema, definitions)
     definitions["Probe"] = _with_presets(definitions["Probe"])
     del definitions["Waveform"]
     for name, text in _NUMERIC.items():
@@ -49,6 +47,27 @@ def json_schema() -> dict[str, Any]:
         **{key: value for key, value in schema.items() if key != "title"},
         "$defs": definitions,
     }
+
+
+def _add_groups(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
+    """Let items be repeated and kept apart, and groups stand among the regions."""
+    group = Group.model_json_schema()
+    _open(group, set())
+    group["required"] += ["group"]
+    several = _wrapped({"type": "integer", "minimum": 0, "maximum": MOST_COPIES})
+    several["description"] = "So many copies, each drawn by itself."
+    apart = _wrapped(TypeAdapter(Annotated[float, APART]).json_schema())
+    apart["description"] = "Metres; the least distance to the other items of the list that have one too."
+    members = {name for part in REPEATED for name in _references(schema["properties"][part])}
+    definitions["Group"] = group
+    for name in {"Group", *members}:
+        definitions[name]["properties"] |= {"repeat": several, "apart": apart}
+    for key, part in GROUPED.items():
+        listed = next(kind for kind in schema["properties"][part]["anyOf"] if kind.get("type") == "array")
+        if part == "regions":
+            listed["items"]["anyOf"].insert(0, {"$ref": "#/$defs/Group"})
+        text = f"{part.capitalize()} of the group, written about (0, 0)."
+        group["properties"][key] = {"anyOf": [listed, {"$ref": "#/$defs/choice"}], "description": text}
 
 
 def schema_text() -> str:
@@ -89,12 +108,14 @@ def _flat(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _inside(schema: dict[str, Any]) -> dict[str, Any]:
-    """Let ranges and choices into the items of a list."""
+    """Let ranges and choices into the items of a list and the values of a mapping."""
     opened = dict(schema)
     if "prefixItems" in opened:
         opened["prefixItems"] = [_wrapped(item) for item in opened["prefixItems"]]
     if "items" in opened:
         opened["items"] = _wrapped(opened["items"])
+    if isinstance(opened.get("additionalProperties"), dict):
+        opened["additionalProperties"] = _wrapped(opened["additionalProperties"])
     return opened
 
 

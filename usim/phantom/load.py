@@ -13,16 +13,19 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from usim.description import Refusal, refusals
-from usim.errors import ConfigError, ResourceError
+from usim.errors import ConfigError, DataError, ResourceError
 from usim.phantom import ranges
 from usim.phantom.cloud import read_cloud
-from usim.phantom.schema import MOST_INTERFACES, MOST_POINTS, MOST_REGIONS, MOST_WIRES, CloudFile, Scene
+from usim.phantom.files import locate, read_file, remember
+from usim.phantom.map_regions import AnyMap, blamed
+from usim.phantom.maps import MOST_BYTES as MAP_BYTES
+from usim.phantom.schema import CloudFile, Scene
 from usim.phantom.strict_yaml import MOST_BYTES, Mark, Marked, decode, pointed, read_yaml
 from usim.phantom.views import View, shape_of
 from usim.units import did_you_mean, show
 
 MOST_ERRORS: Final = 20
-MOST: Final = {"regions": MOST_REGIONS, "points": MOST_POINTS, "wires": MOST_WIRES, "interfaces": MOST_INTERFACES}
+Window = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,14 @@ class Phantom:
     """A validated phantom document: a distribution of scenes, or one scene when it holds no range.
 
     text: the YAML as it was read. source: the name used in messages. document: plain nested data, ranges included.
-    base: the folder that relative file names start from. clouds: (file, sha256) of each scatterer file.
+    base: the folder that holds the files it names. files: (file, sha256) of each scatterer file and map.
     """
 
     text: str
     source: str
     document: dict[str, Any] = field(hash=False, repr=False)
     base: str
-    clouds: tuple[tuple[str, str], ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_random(self) -> bool:
@@ -81,7 +84,7 @@ def load_phantom(path_or_name: str | Path) -> Phantom:
     """Load a phantom file, or a shipped phantom by its name.
 
     Raises ConfigError listing everything that is wrong, each with line, column, source line and caret; DataError for a
-    scatterer file that can't be used; ResourceError for a file that can't be read.
+    scatterer file or map that can't be used; ResourceError for a file that can't be read.
 
     >>> load_phantom("cyst").frames
     1
@@ -97,6 +100,8 @@ def load_phantom(path_or_name: str | Path) -> Phantom:
 
 def phantom_from_dict(document: dict[str, Any], base: str | Path = ".") -> Phantom:
     """Make a phantom from nested plain data with the keys of a phantom file; errors as for `load_phantom`.
+
+    base: the folder that holds the files it names, or folders below it do.
 
     >>> phantom = phantom_from_dict({
     ...     "probe": "L7-4",
@@ -115,7 +120,7 @@ def phantom_from_dict(document: dict[str, Any], base: str | Path = ".") -> Phant
 
 
 def phantom_from_text(text: str, source: str = "phantom", base: str | Path = ".") -> Phantom:
-    """Make a phantom from YAML text; `source` names it in messages, relative file names start at `base`."""
+    """Make a phantom from YAML text; `source` names it in messages, files that it names lie in `base` or below."""
     marked = read_yaml(text, source)
     if marked.data is None:
         raise ConfigError(f"{source}:1:1: is empty; a phantom needs probe, image and background")
@@ -130,8 +135,8 @@ def phantom_from_text(text: str, source: str = "phantom", base: str | Path = "."
         lines = [_line(mark, refusal, text, source) for mark, refusal in found[:MOST_ERRORS]]
         more = [f"{source}: and {len(found) - MOST_ERRORS} more"] if len(found) > MOST_ERRORS else []
         raise ConfigError("\n".join([*lines, *more]))
-    clouds = _hash_clouds(marked.data, Path(base))
-    return Phantom(text=text, source=source, document=marked.data, base=str(base), clouds=clouds)
+    files = _read_files(marked, text, source, Path(base))
+    return Phantom(text=text, source=source, document=marked.data, base=str(base), files=files)
 
 
 def _find(path_or_name: str) -> Path:
@@ -171,24 +176,24 @@ def _check(document: dict[str, Any]) -> Iterator[Refusal]:
     random = next(ranges.find(document), None) is not None
     for corner in _corners(document, broken):
         for refusal in _check_corner(corner):
-            origin = _origin(refusal.path, corner.origins)
-            if not any(origin[: len(path)] == path[: len(origin)] for path in broken):
-                yield refusal._replace(path=origin)
+            if not any(refusal.path[: len(path)] == path[: len(refusal.path)] for path in broken):
+                yield refusal
         if not random:
             return
 
 
 def _check_corner(corner: ranges.Corner) -> Iterator[Refusal]:
+    """Yield what is wrong with a concrete document, by the path at which it is written."""
     yield from corner.problems
-    for key, most in MOST.items():
-        items = corner.data.get(key)
-        count = sum(corner.copies.get((key, i), 1) for i in range(len(items))) if isinstance(items, list) else 0
-        if count > most:
-            yield Refusal((key,), False, f"{count} {key} with all repeats, at most {most} are allowed")
+    for key, most in ranges.MOST_ITEMS.items():
+        if corner.counts[key] > most:
+            message = f"{corner.counts[key]} {key} with all repeats, at most {most} are allowed"
+            yield Refusal(_origin((key,), corner.origins), False, message)
     try:
         Scene.model_validate(corner.data)
     except ValidationError as error:
-        yield from refusals(error, Scene)
+        for refusal in refusals(error, Scene):
+            yield refusal._replace(path=_origin(refusal.path, corner.origins))
 
 
 def _origin(path: tuple[str | int, ...], origins: dict[Any, tuple[str | int, ...]]) -> tuple[str | int, ...]:
@@ -211,12 +216,38 @@ def _line(mark: Mark, refusal: Refusal, text: str, source: str) -> str:
     return pointed(source, text, mark, f"{show(name, 200)}: {refusal.message}" if name else refusal.message)
 
 
-def _hash_clouds(document: dict[str, Any], base: Path) -> tuple[tuple[str, str], ...]:
-    """Read every scatterer file once, so that a damaged one is refused at loading, and keep its hash."""
-    node, hashes = document.get("scatterers"), dict[str, str]()
-    for k in range(ranges.variants(node)):
-        spec = ranges.Corner(node, 0, k, set()).data
-        if isinstance(spec, dict) and "file" in spec:
-            cloud = CloudFile.model_validate(spec)
-            hashes[cloud.file] = read_cloud(base / cloud.file, cloud.sha256)[1]
+def _read_files(marked: Marked, text: str, source: str, base: Path) -> tuple[tuple[str, str], ...]:
+    """Read every file once, so that one that can't be used is refused at loading, and return (file, sha256) of each."""
+    hashes, done = dict[str, str](), set[Any]()
+    for corner in _corners(marked.data, set()) if _names_a_file(marked.data) else ():
+        scene = Scene.model_validate(corner.data)
+        holders = ((("scatterers",), scene.scatterers), *((("regions", i), r) for i, r in enumerate(scene.regions)))
+        for path, holder in holders:
+            if not isinstance(holder, CloudFile | AnyMap) or (holder, scene.box) in done:
+                continue
+            done.add((holder, scene.box))
+            try:
+                hashes[holder.file] = _read_file(holder, scene.box, base)
+            except (ConfigError, DataError) as error:
+                key, message = blamed(error, holder)
+                refusal = Refusal(_origin((*path, key or "file"), corner.origins), False, message)
+                raise type(error)(_line(_mark(refusal, marked), refusal, text, source)) from None
     return tuple(hashes.items())
+
+
+def _names_a_file(node: Any) -> bool:
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return (isinstance(node, dict) and "file" in node) or any(map(_names_a_file, children))
+
+
+def _read_file(holder: CloudFile | AnyMap, picture: Window, base: Path) -> str:
+    """Return the sha256 of a file that proved to hold what it should."""
+    path = locate(base, holder.file)
+    if isinstance(holder, CloudFile):
+        return read_cloud(path, holder.sha256)[1]
+    from usim.phantom.map_sampling import check_map  # it loads scipy, for phantoms with maps alone
+
+    digest = read_file(path, "map", MAP_BYTES, holder.sha256)[1]
+    remember(path, digest)
+    check_map(holder.model_copy(update={"sha256": digest}), picture)
+    return digest

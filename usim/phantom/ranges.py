@@ -7,7 +7,7 @@
     {choice: [...]}        one of the options, each equally likely; an option may be a value, a mapping or a range
 
 An item of `regions`, `points`, `wires` or `interfaces` may also carry `repeat: n`, n a whole number or a range: so many
-copies of the item, each drawn by itself.
+copies of the item, each drawn by itself. Groups of items, and the distance that items keep: usim/phantom/placement.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,21 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from usim.description import Refusal
-from usim.units import Count, show, split_quantity
+from usim.phantom.placement import (
+    APART,
+    GROUPED,
+    LISTS,
+    MOST_TRIES,
+    Circle,
+    circle_of,
+    group_of,
+    group_refusals,
+    is_group,
+    placed,
+    why_endless,
+)
+from usim.phantom.schema import MOST_INTERFACES, MOST_POINTS, MOST_REGIONS, MOST_WIRES
+from usim.units import Count, Quantity, show, split_quantity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +42,9 @@ RANGES: Final = ("uniform", "log_uniform", "normal", "integer", "choice")
 MOST_OPTIONS: Final = 64
 MOST_VARIANTS: Final = 256
 MOST_COPIES: Final = 4096
+MOST_ITEMS: Final = dict(zip(LISTS, (MOST_REGIONS, MOST_POINTS, MOST_WIRES, MOST_INTERFACES), strict=True))
 TRUNCATION: Final = 4.0
-REPEATED: Final = ("regions", "points", "wires", "interfaces")
+REPEATED: Final = LISTS
 FIXED: Final[dict[Path, str]] = {
     (): "a phantom is one document; use choices inside it",
     ("frames",): "the number of frames is one number",
@@ -153,19 +168,22 @@ def variants(node: Any) -> int:
 class Corner:
     """One concrete document for validation: every range at one end, every choice at its option for variant k.
 
-    data: the plain document. origins: where each of its values is written. copies: the `repeat` of each item.
-    problems: what is wrong with a `repeat`.
+    Each item stands for all of its copies; those of a group stand where the group puts them, in the document's lists.
+    data: the plain document. origins: where each of its values is written. counts: regions and points with all copies.
+    problems: what is wrong with repeats and groups, by the place where it is written.
     """
 
     def __init__(self, document: Any, end: int, k: int, broken: set[Path]) -> None:
         self.end, self.broken = end, broken
         self.origins: dict[Path, Path] = {}
-        self.copies: dict[Path, int] = {}
         self.problems: list[Refusal] = []
+        self.counts = dict.fromkeys(REPEATED, 0)
+        self._written: dict[Path, Path] = {}
         self.data = self._resolve(document, k, (), ())
+        self._flatten()
 
     def _resolve(self, node: Any, k: int, path: Path, origin: Path) -> Any:
-        self.origins[path] = origin
+        self._written[path] = origin
         kind = kind_of(node)
         if kind and origin in self.broken:
             return None
@@ -176,22 +194,76 @@ class Corner:
                     return self._resolve(option, k, path, (*origin, "choice", i))
                 k -= variants(option)
         if kind:
-            self.origins[path] = origin if kind == "normal" else (*origin, kind, self.end)
+            self._written[path] = origin if kind == "normal" else (*origin, kind, self.end)
             return _end(kind, node[kind], self.end)
         if isinstance(node, list):
             return [self._resolve(child, k, (*path, i), (*origin, i)) for i, child in enumerate(node)]
         if isinstance(node, dict):
-            data = {key: self._resolve(child, k, (*path, key), (*origin, key)) for key, child in node.items()}
-            if len(path) == 2 and path[0] in REPEATED and "repeat" in data:
-                self._count(data.pop("repeat"), path)
-            return data
+            return {key: self._resolve(child, k, (*path, key), (*origin, key)) for key, child in node.items()}
         return node
 
-    def _count(self, value: Any, path: Path) -> None:
+    def _flatten(self) -> None:
+        """Put the items of groups into the document's lists, and take `repeat` and `apart` off every item."""
+        lists = {key: self.data[key] for key in REPEATED if isinstance(self.data.get(key), list)}
+        self.origins = {path: origin for path, origin in self._written.items() if path[:1] not in {(k,) for k in lists}}
+        flat: dict[str, list[Any]] = {key: [] for key in lists}
+        for key, items in lists.items():
+            self.origins[(key,)] = self._written[(key,)]
+            for i, item in enumerate(items):
+                for name, one, path, copies in self._items(item, (key, i), key):
+                    found = flat.setdefault(name, [])
+                    self._trace(one, (name, len(found)), path)
+                    found.append(one)
+                    self.counts[name] += copies
+        self.data |= flat
+
+    def _items(self, item: Any, path: Path, name: str) -> Iterator[tuple[str, Any, Path, int]]:
+        """Yield the list, the value, the path and the number of each plain item that an item of a list stands for."""
+        if not isinstance(item, dict):
+            yield name, item, path, 1
+            return
+        own = {key: value for key, value in item.items() if key not in ("repeat", "apart")}
+        copies = self._checked(item, path, "repeat", Count(0, MOST_COPIES), 1)
+        self._checked(item, path, "apart", APART, 0.0)
+        for where, one, origin, times in self._plain(own, path, name):
+            endless = why_endless(one) if "apart" in item else ""
+            if endless:
+                self.problems.append(Refusal(self._origin((*path, "apart")), False, endless))
+            yield where, one, origin, copies * times
+
+    def _plain(self, own: dict[str, Any], path: Path, name: str) -> Iterator[tuple[str, Any, Path, int]]:
+        """Yield an item without its `repeat`, or what a group holds."""
+        if name != "regions" or not is_group(own):
+            yield name, own, path, 1
+            return
+        wrong = group_refusals(own)
+        self.problems += [refusal._replace(path=self._origin((*path, *refusal.path))) for refusal in wrong]
+        group = None if wrong else group_of(own)
+        for key, inner in GROUPED.items() if group else ():
+            for i, child in enumerate(own.get(key, ())):
+                for where, one, origin, times in self._items(child, (*path, key, i), inner):
+                    try:
+                        yield where, placed(one, group), origin, times
+                    except ValueError as error:
+                        self.problems.append(Refusal(self._origin(origin), False, str(error)))
+
+    def _checked(self, item: dict[str, Any], path: Path, key: str, mark: Count | Quantity, default: Any) -> Any:
         try:
-            self.copies[path] = Count(0, MOST_COPIES).check(value)
+            return mark.check(item[key]) if key in item else default
         except ValueError as error:
-            self.problems.append(Refusal((*path, "repeat"), False, str(error)))
+            self.problems.append(Refusal(self._origin((*path, key)), False, str(error)))
+            return default
+
+    def _trace(self, node: Any, path: Path, written: Path) -> None:
+        """Note where an item, and all that it holds, is written."""
+        self.origins[path] = self._origin(written)
+        for key, child in _children(node):
+            self._trace(child, (*path, key), (*written, key))
+
+    def _origin(self, path: Path) -> Path:
+        """Where the value at a path of the nested document is written; what a group added, where its item is."""
+        cut = next(cut for cut in range(len(path), -1, -1) if path[:cut] in self._written)
+        return (*self._written[path[:cut]], *path[cut:])
 
 
 def _end(kind: str, args: list[Any], end: int) -> Any:
@@ -204,7 +276,10 @@ def _end(kind: str, args: list[Any], end: int) -> Any:
 def resolve(node: Any, generator: np.random.Generator, path: Path = ()) -> Any:
     """Return a document as plain data, every range drawn, depth first in the order in which they are written.
 
-    A `repeat` is drawn before the copies, and each copy is drawn by itself, one after the other.
+    A `repeat` is drawn before the copies, and each copy is drawn by itself, one after the other; a copy that has no
+    room is drawn again. Regions of groups come where their group stands; their points, wires and interfaces follow the
+    document's own.
+    Raises ValueError where there is no room, or where there are too many items.
     """
     kind = kind_of(node)
     if kind == "choice":
@@ -212,22 +287,93 @@ def resolve(node: Any, generator: np.random.Generator, path: Path = ()) -> Any:
     if kind:
         return _draw(kind, node[kind], generator)
     if isinstance(node, list):
-        if len(path) == 1 and path[0] in REPEATED:
-            return [copy for item in node for copy in _copies(item, generator)]
         return [resolve(child, generator, (*path, 0)) for child in node]
     if isinstance(node, dict):
-        return {key: resolve(child, generator, (*path, key)) for key, child in node.items()}
+        if path:
+            return {key: resolve(child, generator, (*path, key)) for key, child in node.items()}
+        return _document(node, generator)
     return node
 
 
-def _copies(item: Any, generator: np.random.Generator) -> list[Any]:
-    while kind_of(item) == "choice":
-        item = item["choice"][int(generator.integers(len(item["choice"])))]
-    if not isinstance(item, dict) or "repeat" not in item:
-        return [resolve(item, generator, ("", 0))]
-    count = int(resolve(item["repeat"], generator, ("", 0)))
-    rest = {key: value for key, value in item.items() if key != "repeat"}
-    return [resolve(rest, generator, ("", 0)) for _ in range(count)]
+def _document(node: dict[str, Any], generator: np.random.Generator) -> dict[str, Any]:
+    drawn, added = dict[str, Any](), list[tuple[str, list[Any]]]()
+    for key, child in node.items():
+        if key in REPEATED:
+            found = _listed(child, generator, (key,), key)
+            drawn[key] = found.pop(key)
+            added += found.items()
+        else:
+            drawn[key] = resolve(child, generator, (key,))
+    for key, items in added:
+        if items:
+            drawn[key] = [*drawn.get(key, ()), *items]
+    return drawn
+
+
+def _listed(items: Any, generator: np.random.Generator, path: Path, name: str) -> dict[str, list[Any]]:
+    """Return the plain items of the list `name`, and those that its groups add to others, by list."""
+    while kind_of(items) == "choice":
+        items = items["choice"][int(generator.integers(len(items["choice"])))]
+    found: dict[str, list[Any]] = {key: [] for key in REPEATED}
+    taken: list[Circle] = []
+    for i, item in enumerate(items):
+        while kind_of(item) == "choice":
+            item = item["choice"][int(generator.integers(len(item["choice"])))]
+        where = (*path, i)
+        if not isinstance(item, dict):
+            found[name].append(resolve(item, generator, where))
+            continue
+        count = int(resolve(item["repeat"], generator, where)) if "repeat" in item else 1
+        apart = APART.check(resolve(item["apart"], generator, where)) if "apart" in item else None
+        rest = {key: value for key, value in item.items() if key not in ("repeat", "apart")}
+        for copy in range(count):
+            drawn = _with_room(rest, generator, where, name, None if apart is None else float(apart), taken)
+            if drawn is None:
+                raise ValueError(
+                    f"{'.'.join(map(str, where))}: no room for copy {copy + 1} of {count} after {MOST_TRIES} tries, "
+                    f"{float(apart or 0) * 1e3:g} mm apart; lower repeat, the sizes or apart"
+                )
+            for key, more in drawn.items():
+                found[key] += more
+                if len(found[key]) > MOST_ITEMS[key]:
+                    raise ValueError(f"{key}: more than {MOST_ITEMS[key]} with all repeats")
+    return found
+
+
+def _with_room(
+    item: dict[str, Any],
+    generator: np.random.Generator,
+    path: Path,
+    name: str,
+    apart: float | None,
+    taken: list[Circle],
+) -> dict[str, list[Any]] | None:
+    """Return the plain items of one copy, by list; None when it finds no room among the circles `taken`."""
+    for _ in range(1 if apart is None else MOST_TRIES):
+        drawn = _copy(item, generator, path, name)
+        if apart is None:
+            return drawn
+        circle = circle_of([one for items in drawn.values() for one in items], apart)
+        if circle is None:
+            return drawn
+        if all(circle.clear_of(other) for other in taken):
+            taken.append(circle)
+            return drawn
+    return None
+
+
+def _copy(item: dict[str, Any], generator: np.random.Generator, path: Path, name: str) -> dict[str, list[Any]]:
+    if name != "regions" or not is_group(item):
+        return {name: [resolve(item, generator, path)]}
+    lists, own = {key: list[Any]() for key in REPEATED}, dict[str, Any]()
+    for key, value in item.items():
+        if key in GROUPED:
+            for inner, more in _listed(value, generator, (*path, key), GROUPED[key]).items():
+                lists[inner] += more
+        else:
+            own[key] = resolve(value, generator, (*path, key))
+    group = group_of(own)
+    return {key: [placed(one, group) for one in items] for key, items in lists.items()}
 
 
 def _draw(kind: str, args: list[Any], generator: np.random.Generator) -> float | int | str:

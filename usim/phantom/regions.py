@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from usim.description import Description
+from usim.phantom.map_regions import ImageMap, LabelMap
 from usim.phantom.tissue import Angle, Region, Seed, Wall
 from usim.scan import Depth, Lateral
 from usim.units import Count, Quantity
@@ -309,7 +310,8 @@ class Tube(_Walled):
 
 
 AnyRegion = Annotated[
-    Circle | Ellipse | Annulus | Rectangle | Triangle | Polygon | Spline | Tube | Layer, Field(discriminator="shape")
+    Circle | Ellipse | Annulus | Rectangle | Triangle | Polygon | Spline | Tube | Layer | ImageMap | LabelMap,
+    Field(discriminator="shape"),
 ]
 
 

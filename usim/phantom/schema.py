@@ -29,6 +29,7 @@ MOST_POINTS = 65536
 MOST_WIRES = 65536
 MOST_INTERFACES = 1024
 MOST_FRAMES = 10**9
+MOST_LABELS = 2**16 - 1
 # 64 lattice nodes of 8 bytes each: 128 MB of textures at most.
 MOST_TEXTURE_CELLS = 250_000
 
@@ -150,6 +151,13 @@ class Scene(Description):
     """The engine that makes the image: psf convolves, sir computes channel data and beamforms them."""
     psf: Literal["separable", "calibrated"] = "separable"
     """The PSF of engine psf: a product of beam and pulse, or the exact engine's own as a bank of rank 3."""
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Scene:
+        labels = sum(len(region.parts) for region in self.regions)
+        if labels > MOST_LABELS:
+            raise ValueError(f"regions: {labels} labels, those of all maps together, at most {MOST_LABELS} are allowed")
+        return self
 
     @model_validator(mode="after")
     def _probe_fits(self) -> Scene:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
+from usim.phantom.map_regions import AnyMap, ImageMap, LabelMap
+from usim.phantom.map_sampling import map_outline, power_at
 from usim.phantom.outlines import Box, Grown, Outline, outline_of
 from usim.phantom.regions import AnyRegion
 from usim.phantom.schema import Background, CloudSpec, Scene
@@ -28,13 +30,14 @@ SOFT_REACH: Final = 6.5
 class Ply(NamedTuple):
     """One material of the scene, to be laid over what came before: its label, outline and texture.
 
-    outline: None for the background, which lies everywhere.
+    outline: None for the background, which lies everywhere. image: whose grey values its echogenicity follows.
     """
 
     label: int
     part: Background | Region
     outline: Outline | None
     field: Field | None
+    image: ImageMap | None = None
 
 
 class Patch(NamedTuple):
@@ -100,12 +103,19 @@ class Cover:
         return values
 
     def _power_of(self, patch: Patch) -> Array | float:
-        power, field = _power(patch.ply.part.echogenicity), patch.ply.field
-        return power if field is None else power * field.power(self.x[patch.index], self.z[patch.index])
+        power, (field, image), places = _power(patch.ply.part.echogenicity), patch.ply[3:], self._places(patch)
+        power = power if field is None else power * field.power(*places)
+        return power if image is None else power * power_at(image, *places)
 
     def _level_of(self, patch: Patch) -> Array | float:
-        level, field = _decibels(patch.ply.part.echogenicity), patch.ply.field
-        return level if field is None else level + field.decibels(self.x[patch.index], self.z[patch.index])
+        level, (field, image), places = _decibels(patch.ply.part.echogenicity), patch.ply[3:], self._places(patch)
+        level = level if field is None else level + field.decibels(*places)
+        if image is None:
+            return level
+        return np.maximum(level + 10.0 * np.log10(np.maximum(power_at(image, *places), 1e-30)), ANECHOIC_DB)
+
+    def _places(self, patch: Patch) -> tuple[Array, Array]:
+        return self.x[patch.index], self.z[patch.index]
 
 
 def cover_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Cover:
@@ -147,8 +157,8 @@ def _plies(background: Background, regions: tuple[AnyRegion, ...], picture: Wind
     """The materials of a scene, the lowest first: a wall lies under what it surrounds."""
     found = [Ply(0, background, None, _field(background, picture, None))]
     for region in regions:
-        numbered = list(enumerate(region.parts, start=len(found)))
-        found += [_ply(label, part, region, picture) for label, part in reversed(numbered)]
+        first = len(found)
+        found += [_ply(first + k, region, k, picture) for k in reversed(range(len(region.parts)))]
     return tuple(found)
 
 
@@ -156,17 +166,26 @@ def textures(background: Background, regions: tuple[AnyRegion, ...], picture: Wi
     """Return the textures of a scene by the path of the part that has them."""
     paths = ["background"]
     for k, region in enumerate(regions):
-        paths += [f"regions.{k}.wall" if isinstance(part, Wall) else f"regions.{k}" for part in region.parts]
+        paths += [f"regions.{k}{_place_of(part, region)}" for part in region.parts]
     fields = {f"{paths[ply.label]}.texture": ply.field for ply in _plies(background, regions, picture)}
     return {path: field for path, field in fields.items() if field is not None}
 
 
-def _ply(label: int, part: Region, region: AnyRegion, picture: Window) -> Ply:
-    outline = outline_of(region)
+def _place_of(part: Region, region: AnyRegion) -> str:
+    """Where in its region a part is written."""
+    if isinstance(region, LabelMap):
+        return next(f".values.{value}" for value, tissue in region.values.items() if tissue is part)
+    return ".wall" if isinstance(part, Wall) else ""
+
+
+def _ply(label: int, region: AnyRegion, number: int, picture: Window) -> Ply:
+    part = region.parts[number]
+    outline = map_outline(region, number) if isinstance(region, AnyMap) else outline_of(region)
     if isinstance(part, Wall):
         outline = Grown(outline, part.thickness)
     box = _widened(outline.box, SOFT_REACH * _sigma(part))
-    return Ply(label, part, outline, _field(part, picture, box))
+    grey = region if isinstance(region, ImageMap) else None
+    return Ply(label, part, outline, _field(part, picture, box), grey)
 
 
 def _field(part: Background | Region, picture: Window, box: Box | None) -> Field | None:
