@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from usim.phantom.placement import Group
 from usim.phantom.regions import AnyRegion
-from usim.phantom.schema import NOT_IN_PHANTOMS, Point, Scene
+from usim.phantom.schema import Scene
+from usim.phantom.structure import Interface, Point, Wire
 from usim.probe import PRESETS
 from usim.units import UNITS, Count, Quantity
 
@@ -35,10 +36,12 @@ def between(low, high, integer=False):
 
 
 PLAUSIBLE = {
-    ("Scene", "probe"): st.sampled_from([name for name in PRESETS if not {*PRESETS[name]} & {*NOT_IN_PHANTOMS}]),
+    ("Scene", "probe"): st.sampled_from([name for name in PRESETS if name.startswith("L")]),
     ("Scene", "frames"): between(1, 9, True),
     ("Scene", "seed"): between(0, 99, True),
     ("Scene", "looks"): between(1, 3, True),
+    ("Display", "bits"): st.just(8),
+    ("Reverberation", "x"): st.just(["-5 mm", {"uniform": ["0 mm", "8 mm"]}]),
     ("Sweep", "slices"): between(2, 4, True),
     ("Scene", "image"): st.fixed_dictionaries({
         "x": st.just(["-12 mm", "12 mm"]), "z": st.just(["4 mm", "28 mm"]), "pixels": st.just([12, 16]),
@@ -61,8 +64,8 @@ PLAUSIBLE = {
     ("LabelMap", "others"): st.just("none"),
 }  # fmt: skip
 
-ALONE = {("Scene", name) for name in ("looks", "sweep", "angles", "compound", "sequence")}
-ALONE |= {("LabelMap", "slice"), ("ImageMap", "slice"), ("Medium", "sound_speed")}
+ALONE = {("Scene", name) for name in ("looks", "sweep", "angles", "compound", "sequence", "speckle")}
+ALONE |= {("LabelMap", "axes"), ("ImageMap", "axes"), ("Medium", "sound_speed")}
 #: Optional keys of which one set is taken, as most shapes have more than one way of sizing.
 WAYS = {
     "Circle": (("radius",), ("size",)),
@@ -72,6 +75,8 @@ WAYS = {
     "Triangle": (("center", "size"), ("vertices",)),
     "Polygon": (("center", "size"), ("center", "size", "sides"), ("vertices",)),
     "ImageMap": (("x", "z", "levels"), ("center", "pixel", "levels", "grey"), ("x", "z", "curve")),
+    "Compound": (("angles",), ("frequencies",)),
+    "Speckle": (("axial",), ("lateral",), ("axial", "lateral")),
     "LabelMap": (("x", "z", "others"), ("center", "pixel", "others"), ("x", "z")),
 }
 
@@ -80,17 +85,18 @@ WAYS = {
 def ranged(draw, values):
     """A value, now and then a range or a choice of such values."""
     value = draw(values)
-    kind = draw(st.sampled_from(["value"] * 8 + ["uniform", "choice", "normal", "log_uniform", "integer"]))
+    kind = draw(st.sampled_from(["value"] * 8 + ["uniform", "choice", "normal", "log_uniform"]))
     if kind == "choice":
         return {"choice": [value, *draw(st.lists(values, max_size=2))]}
     if kind == "value" or isinstance(value, bool) or not isinstance(value, int | float):
         return value
+    if isinstance(value, int):
+        return {"integer": sorted((value, draw(values)))}
     other = draw(values)
     if isinstance(other, str) or kind == "normal":
         return {"normal": [value, abs(value) / 50]}
     low, high = sorted((value, other))
-    whole = kind == "integer" and isinstance(low, int) and isinstance(high, int)
-    return {"integer" if whole else "log_uniform" if kind == "log_uniform" and low > 0 else "uniform": [low, high]}
+    return {"log_uniform" if kind == "log_uniform" and low > 0 else "uniform": [low, high]}
 
 
 @st.composite
@@ -135,7 +141,7 @@ def values_of(annotation, metadata=()):
         return st.deferred(lambda: mapping_of(annotation))
     if annotation is str:
         return TEXT
-    return st.integers(-3, 30)
+    return st.booleans() if annotation is bool else st.integers(-3, 30)
 
 
 @st.composite
@@ -150,7 +156,8 @@ def mapping_of(draw, model, leave_out=()):
             likely = 1.0
         elif name in either:
             likely = 0.0
-        if name in leave_out or not (field.is_required() or draw(st.floats(0, 1)) < likely):
+        # Of a range of floats the ends come often; of a list each member comes alike.
+        if name in leave_out or not (field.is_required() or draw(st.sampled_from(range(50))) >= 50 * (1 - likely)):
             continue
         plausible = PLAUSIBLE.get((model.__name__, name))
         found[name] = draw(values_of(field.annotation, field.metadata) if plausible is None else plausible)
@@ -169,15 +176,16 @@ def item(draw, plain):
 
 
 REGIONS = item(values_of(AnyRegion))
-POINTS = item(mapping_of(Point))
+LISTS = {"points": item(mapping_of(Point)), "wires": item(mapping_of(Wire)), "interfaces": item(mapping_of(Interface))}
 
 
 @st.composite
-def group(draw, items):
+def group(draw, members):
     found = draw(mapping_of(Group))
-    found["group"] = draw(st.lists(items, max_size=3))
-    if draw(st.booleans()):
-        found["points"] = draw(st.lists(POINTS, max_size=2))
+    found["group"] = draw(st.lists(members, max_size=3))
+    for name, items in LISTS.items():
+        if draw(st.integers(0, 3)) == 0:
+            found[name] = draw(st.lists(items, max_size=2))
     return found
 
 
@@ -187,7 +195,6 @@ ITEMS = st.recursive(REGIONS, lambda inner: st.one_of(inner, item(group(inner)))
 @st.composite
 def documents(draw):
     """Nested plain data with the keys of a phantom file."""
-    found = draw(mapping_of(Scene, leave_out=("regions", "points")))
-    found["regions"] = draw(st.lists(ITEMS, max_size=4))
-    found["points"] = draw(st.lists(POINTS, max_size=3))
-    return found
+    found = draw(mapping_of(Scene, leave_out=("regions", *LISTS)))
+    found["regions"] = draw(st.lists(ITEMS, max_size=3))
+    return found | {name: draw(st.lists(items, max_size=2)) for name, items in LISTS.items() if draw(st.booleans())}
