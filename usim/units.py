@@ -99,7 +99,7 @@ def parse_quantity(value: object, dimension: str) -> float:
     0.0003
     """
     units = [unit for unit in UNITS[dimension] if unit]
-    allowed = f" (a {dimension}: {', '.join(units)})" if units else " (a plain number)"
+    allowed = f" ({_one(dimension)}: {', '.join(units)})" if units else " (a plain number)"
     try:
         number, found = split_quantity(value)
     except ValueError as error:
@@ -108,10 +108,14 @@ def parse_quantity(value: object, dimension: str) -> float:
             raise ValueError(f"unknown unit '{show(unit)}'{did_you_mean(unit, units)}{allowed}") from None
         raise ValueError(f"{error}{allowed}") from None
     if found not in ("", dimension):
-        raise ValueError(f"{show(value)} is a {found}, not a {dimension}{allowed}")
+        raise ValueError(f"{show(value)} is {_one(found)}, not {_one(dimension)}{allowed}")
     if not math.isfinite(number):
         raise ValueError(f"must be finite, got {show(value)}{allowed}")
     return number
+
+
+def _one(dimension: str) -> str:
+    return f"{'an' if dimension[0] in 'aeiou' else 'a'} {dimension}"
 
 
 @dataclass(frozen=True)

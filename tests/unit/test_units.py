@@ -100,3 +100,8 @@ def test_a_count_is_a_whole_number_within_limits(value):
 
 def test_a_count_accepts_a_float_without_fraction():
     assert Count(1, 10).check(1e1) == 10
+
+
+def test_refusals_speak_english():
+    with pytest.raises(ValueError, match=r"1 Hz is a frequency, not an angular rate \(an angular rate: rad/s, deg/s\)"):
+        parse_quantity("1 Hz", "angular rate")
