@@ -16,6 +16,8 @@ from usim.units import Count, Quantity
 Extent = Annotated[float, Quantity("length", above=0, most=0.4)]
 Aspect = Annotated[float, Quantity("number", least=0.05, most=20)]
 Position = tuple[Lateral, Depth]
+# Regions may be centred behind the array, and those of a convex one begin above the middle of its face.
+Place = tuple[Lateral, Annotated[float, Quantity("length", least=-0.2, most=0.5)]]
 Corners = tuple[tuple[float, float], ...]
 
 DEFAULT_ASPECT = 1.6
@@ -76,7 +78,7 @@ class Circle(_Placed, _Walled):
     """
 
     shape: Literal["circle"] = "circle"
-    center: Position
+    center: Place
     """Metres; (x, z)."""
     radius: Extent | None = None
     """Metres."""
@@ -97,7 +99,7 @@ class Ellipse(_Placed, _Walled):
     """An ellipse with `radii`, or of equal-area diameter `size` and ratio `aspect` (1.6)."""
 
     shape: Literal["ellipse"] = "ellipse"
-    center: Position
+    center: Place
     """Metres; (x, z)."""
     radii: tuple[Extent, Extent] | None = None
     """Metres; semi-axes along x and z before turning."""
@@ -122,7 +124,7 @@ class Rectangle(_Placed):
     """A rectangle with `width` and `height`, or of equal-area diameter `size` and ratio `aspect` (1.6)."""
 
     shape: Literal["rectangle"] = "rectangle"
-    center: Position
+    center: Place
     """Metres; (x, z)."""
     width: Extent | None = None
     """Metres; along x before turning."""
@@ -149,9 +151,9 @@ class Triangle(_Placed):
     """An equilateral triangle of equal-area diameter `size`, one corner up; or any triangle by its `vertices`."""
 
     shape: Literal["triangle"] = "triangle"
-    center: Position | None = None
+    center: Place | None = None
     """Metres; (x, z) of the centroid."""
-    vertices: tuple[Position, Position, Position] | None = None
+    vertices: tuple[Place, Place, Place] | None = None
     """Metres; (x, z) of each corner; `angle` turns them about their mean."""
 
     @property
@@ -172,11 +174,11 @@ class Polygon(_Placed):
     """A regular polygon of equal-area diameter `size` with `sides` (5), one corner up; or any polygon by `vertices`."""
 
     shape: Literal["polygon"] = "polygon"
-    center: Position | None = None
+    center: Place | None = None
     """Metres; (x, z) of the centroid."""
     sides: Annotated[int, Count(3, 64)] | None = None
     """Number of sides; 5 unless given."""
-    vertices: Annotated[tuple[Position, ...], Field(min_length=3, max_length=256)] | None = None
+    vertices: Annotated[tuple[Place, ...], Field(min_length=3, max_length=256)] | None = None
     """Metres; (x, z) of each corner, in order; `angle` turns them about their mean. Inside is by the even-odd rule."""
 
     @property
@@ -203,7 +205,7 @@ class Annulus(_Placed):
     """
 
     shape: Literal["annulus"] = "annulus"
-    center: Position
+    center: Place
     """Metres; (x, z)."""
     inner: Extent | None = None
     """Metres; radius of the hole, which is no part of the region."""
@@ -274,7 +276,7 @@ class Spline(_Turned):
     """The inside of a smooth closed curve through `vertices`: a periodic cubic spline over the chords' lengths."""
 
     shape: Literal["spline"] = "spline"
-    vertices: Annotated[tuple[Position, ...], Field(min_length=3, max_length=256)]
+    vertices: Annotated[tuple[Place, ...], Field(min_length=3, max_length=256)]
     """Metres; (x, z) of the points that the curve passes, in order; `angle` turns them about their mean. Inside is by
     the even-odd rule."""
 
@@ -298,7 +300,7 @@ class Tube(_Walled):
     """
 
     shape: Literal["tube"] = "tube"
-    path: Annotated[tuple[Position, ...], Field(min_length=2, max_length=64)]
+    path: Annotated[tuple[Place, ...], Field(min_length=2, max_length=64)]
     """Metres; (x, z) of the points that the vessel's middle passes, in order."""
     radius: Extent
     """Metres; of the lumen: the wall lies outside it."""
