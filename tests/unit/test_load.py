@@ -14,7 +14,7 @@ from usim.phantom.draw import draw
 from usim.phantom.load import load_phantom, phantom_from_dict, phantom_from_text, shipped_phantoms
 
 DATA = Path(__file__).parents[1] / "data"
-NAMES = ["cyst", "gradient", "layers", "section", "training", "uniform", "wires"]
+NAMES = ["cyst", "gradient", "heart-sequence", "layers", "liver-convex", "section", "training", "uniform", "wires"]
 MINIMAL = "probe: L7-4\nimage: {x: [-1 cm, 1 cm], z: [5 mm, 4 cm], pixels: [8, 8]}\nbackground: {echogenicity: 0}\n"
 
 
