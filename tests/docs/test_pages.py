@@ -9,6 +9,8 @@ import tomllib
 from pathlib import Path
 
 import click
+import numpy as np
+import PIL.Image
 import pytest
 import yaml
 
@@ -72,6 +74,13 @@ def test_every_key_of_the_language_has_a_section_and_a_picture():
 def test_units_defaults_and_limits_on_the_page_are_those_of_the_code():
     page = PICTURES.PAGE.read_text()
     assert PICTURES.refresh(page) == page, "run: python docs/make_pictures.py --facts"
+
+
+def test_the_shipped_map_is_what_its_script_draws():
+    maps = script("make_maps")
+    with PIL.Image.open(maps.TARGET) as shipped:
+        assert (np.asarray(shipped) == maps.section()).all(), "run: python docs/make_maps.py"
+    assert maps.TARGET.stat().st_size < 20e3
 
 
 def test_generated_parts_are_fresh():

@@ -106,8 +106,17 @@ class Pixels:
 
     @property
     def box(self) -> Box:
-        """Left, right, top and bottom of what the map covers, metres; everywhere before its file was read."""
-        return _box(self.region)
+        """Left, right, top and bottom of what its pixels cover, metres; of the whole map before its file was read."""
+        if not is_known(self.region.sha256):
+            return _box(self.region)
+        home, parts = placed(self.region), _label_parts(self.region)
+        down, across = _extents(self.region)[self.number]
+        (rows, columns), width, height = parts.shape, home.width, home.height
+        own = (across.stop - across.start) / columns * width, (down.stop - down.start) / rows * height
+        dx = ((across.start + across.stop) / (2 * columns) - 0.5) * width
+        dz = ((down.start + down.stop) / (2 * rows) - 0.5) * height
+        cos, sin = math.cos(home.angle), math.sin(home.angle)
+        return Rectangle(home.x + cos * dx - sin * dz, home.z + sin * dx + cos * dz, *own, home.angle).box
 
     def inside(self, x: Array, z: Array) -> NDArray[np.bool_]:
         """Whether points x, z (P,), metres, lie on its pixels."""
@@ -192,6 +201,13 @@ def _label_parts(region: LabelMap) -> NDArray[np.int16]:
     number = {value: k for k, value in enumerate(v for v, tissue in region.values.items() if tissue is not None)}
     table = np.array([number.get(value, -1) for value in found.tolist()], dtype=np.int16)
     return table[np.searchsorted(found, raster.values)]
+
+
+@functools.lru_cache(maxsize=8)
+def _extents(region: LabelMap) -> list[tuple[slice, slice]]:
+    """The rows and columns that each part spans; of a part without pixels, none."""
+    found = ndimage.find_objects(_label_parts(region).astype(np.int32) + 1, len(region.parts))
+    return [(slice(0, 0), slice(0, 0)) if span is None else span for span in found]
 
 
 @functools.lru_cache(maxsize=4)
