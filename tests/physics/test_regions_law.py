@@ -159,7 +159,7 @@ def test_thinning_keeps_the_mean_and_thins_the_number(model):
 
 
 def test_both_engines_image_the_same_sparse_and_soft_regions():
-    """Looks of the exact engine, brought to the level of theirs in the tissue, lie where the truth of the scene does."""
+    """Means of looks in bands of depth, across a soft edge into sparser tissue, lie where the truth does."""
     text = """
 probe: P4-2v
 transmit: {type: plane}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from usim.phantom.draw import draw
-from usim.phantom.fill import cell_echogenicity, draw_cloud, expected_per_depth
+from usim.phantom.fill import cell_echogenicity, cell_moments, draw_cloud, expected_per_depth
 from usim.phantom.load import phantom_from_text
 from usim.phantom.world import World
 
@@ -101,3 +101,28 @@ def test_straight_edge_between_cells():
     z = 20e-3 + 0.1e-3 * np.array([-1.25, -0.25, 0.75])
     found = cell_echogenicity(World(scene), np.array([0.0, 1e-4]), z)[:, 0]
     assert found == pytest.approx([1.0, 0.75, 0.0], abs=0.1)
+
+
+def test_cells_on_a_soft_edge_hold_its_mean():
+    """Edges of 1 to 10 cells against 41 x 41 places in each: all power within 0.1 %, cells of a wide edge within 1 %."""
+    x, z = np.arange(-3e-3, 3e-3, 0.1e-3), np.arange(17e-3, 23e-3, 0.07e-3)
+    for edge in (0.12e-3, 0.3e-3, 1e-3):
+        region = f"{{shape: circle, center: [0 mm, 20 mm], radius: 2 mm, echogenicity: 9 dB, edge: {edge}}}"
+        world = World(make(f"[{region}]"))
+        found = cell_echogenicity(world, x, z)
+        offset = (np.arange(41) + 0.5) / 41 - 0.5
+        fine = (x[:, None] + 0.1e-3 * offset).ravel(), (z[:, None] + 0.07e-3 * offset).ravel()
+        mean = world.cover(fine[0][None, :], fine[1][:, None]).echogenicity()
+        mean = mean.reshape(len(z), 41, len(x), 41).mean(axis=(1, 3))
+        assert found.sum() == pytest.approx(mean.sum(), rel=1e-3)
+    assert np.abs(found / mean - 1).max() < 0.01
+
+
+def test_both_moments_of_cells_know_the_density():
+    region = "{shape: layer, z: [20 mm, 40 mm], echogenicity: 6 dB, per_cell: 1}"
+    world = World(make(f"[{region}]"))
+    x, z = np.arange(0, 1e-3, 0.1e-3), np.array([19e-3, 19.1e-3, 19.2e-3, 21e-3, 21.1e-3])
+    power, fourth = cell_moments(world, x, z)
+    np.testing.assert_array_equal(power, cell_echogenicity(world, x, z))
+    np.testing.assert_allclose(fourth[:2], 1.0)
+    np.testing.assert_allclose(fourth[-1], 10**1.2 * 4, rtol=1e-6)

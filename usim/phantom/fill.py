@@ -15,6 +15,7 @@ from usim.scatterers import Scatterers
 
 Array = NDArray[np.float64]
 SUBSAMPLES = 3  # per direction in cells that an edge crosses
+SOFT = 2.0  # cells
 KURTOSIS = {"unit": 1.0, "gaussian": 3.0}
 """E[a^4] / E[a^2]^2 of the amplitude laws: +-1 with equal odds, and normal."""
 
@@ -39,12 +40,13 @@ def cell_moments(world: World, x: Array, z: Array, geometry: Flat = FLAT) -> NDA
 def _over_cells(
     world: World, x: Array, z: Array, geometry: Flat, value: Callable[[Cover], Array]
 ) -> NDArray[np.float32]:
-    """Mean values (K, Z, X) over cells: those of the centres, or of SUBSAMPLES^2 places where an edge crosses the cell.
+    """Mean values (K, Z, X) over cells: those of the centres, or of SUBSAMPLES^2 places where an edge crosses the cell;
+    where an edge is wider than SOFT cells the centre will do.
 
     value: of K quantities at places, the first axis.
     """
     cover = world.cover(*geometry.to_space(x[None, :], z[:, None]))
-    labels, cells = cover.labels(), value(cover)
+    labels, cells = cover.labels(SOFT * max(x[1] - x[0], z[1] - z[0])), value(cover)
     edge = np.zeros(labels.shape, dtype=bool)
     for differs, near, far in (
         (labels[1:] != labels[:-1], np.s_[1:], np.s_[:-1]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -57,10 +58,15 @@ class Cover:
     z: Array
     patches: tuple[Patch, ...]
 
-    def labels(self) -> NDArray[np.uint16]:
-        """0 is the background, k the k-th part of the regions; a soft region lies where its share is 1/2 and more."""
+    def labels(self, softest: float = math.inf) -> NDArray[np.uint16]:
+        """0 is the background, k the k-th part of the regions; a soft region lies where its share is 1/2 and more.
+
+        softest: leave out what has a wider edge, metres.
+        """
         labels = np.zeros(self.x.shape, dtype=np.uint16)
         for ply, index, share in self.patches:
+            if share is not None and isinstance(ply.part, Region) and ply.part.edge > softest:
+                continue
             chosen = index if share is None else tuple(axis[share >= 0.5] for axis in index)
             labels[chosen] = ply.label
         return labels
