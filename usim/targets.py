@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from usim.engines.expect import PowerPlan
+from usim.errors import ResourceError
 from usim.phantom.structure import Interface, Point, Wire
 from usim.phantom.world import World
 from usim.scatterers import Scatterers, joined
@@ -33,6 +34,7 @@ from usim.scatterers import Scatterers, joined
 Array = NDArray[np.float64]
 LINE_STEP = 1.0 / 8.0  # of the wavelength at the centre frequency, between a surface's scatterers
 TAPER = 1e-3  # metres over which a surface begins and ends, a quarter of it at most
+MOST_SCATTERERS = 3_000_000  # of all interfaces; some 200 MB
 MARGIN = 2.0 * TAPER  # by which reverberation goes beyond the image
 NOTHING = Scatterers(np.zeros((0, 3)), np.zeros(0))
 PER_SEGMENT = 64  # points of a curve between two given ones, for its length
@@ -80,8 +82,8 @@ class Targets:
             lines.append(self._surface(place, spec.level - k * spec.decay, 0.0, arc=True)[0])
         for interface in scene.interfaces:
             bounces = interface.reverberation
-            v, r = geometry.to_beam(*self._line(interface).T)
             for k in range(1, bounces.count + 1) if bounces else ():
+                v, r = geometry.to_beam(*self._line(interface, k + 1).T)
                 place = np.stack(geometry.to_space(v, (k + 1.0) * r), axis=1)
                 lines.append(self._surface(place, interface.amplitude - k * bounces.decay, interface.roughness)[0])
         return joined(NOTHING, *lines)
@@ -102,12 +104,19 @@ class Targets:
 
     @cached_property
     def _interfaces(self) -> tuple[Scatterers, Scatterers]:
-        parts = [self._surface(self._line(i), i.amplitude, i.roughness) for i in self.world.scene.interfaces]
+        interfaces = self.world.scene.interfaces
+        length = sum(np.hypot(*np.diff(np.array(i.path), axis=0).T).sum() * _echoes(i) for i in interfaces)
+        if length > MOST_SCATTERERS * self._step:
+            raise ResourceError(
+                f"interfaces: {length:.3g} m of them, with their reverberation, ask for {length / self._step:.3g} "
+                f"scatterers, at most {MOST_SCATTERERS:g} are allowed; draw fewer or shorter ones"
+            )
+        parts = [self._surface(self._line(i), i.amplitude, i.roughness) for i in interfaces]
         return joined(NOTHING, *(mirror for mirror, _ in parts)), joined(NOTHING, *(rough for _, rough in parts))
 
-    def _line(self, interface: Interface) -> Array:
-        """Points (N, 2) along an interface as it lies now."""
-        return self.world.move(_in_plane(curve(interface.path, self._step)))[:, [0, 2]]
+    def _line(self, interface: Interface, finer: int = 1) -> Array:
+        """Points (N, 2) along an interface as it lies now, so many times as close as they need to be."""
+        return self.world.move(_in_plane(curve(interface.path, self._step / finer)))[:, [0, 2]]
 
     def _surface(
         self, place: Array, level: float, roughness: float, *, arc: bool = False
@@ -132,6 +141,12 @@ class Targets:
         mirror = Scatterers(_in_plane(place), amplitude * step * np.exp(-0.5 * phase**2))
         diffuse = np.sqrt(-np.expm1(-(phase**2)) * wavelength / 2.0 * step)
         return mirror, Scatterers(mirror.position, amplitude * diffuse)
+
+
+def _echoes(interface: Interface) -> int:
+    """How many times the scatterers of an interface are needed: copy k is k times as steep, and as fine."""
+    count = interface.reverberation.count if interface.reverberation else 0
+    return (count + 1) * (count + 2) // 2
 
 
 def _in_plane(place: Array) -> Array:

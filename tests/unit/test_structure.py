@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from usim.errors import ConfigError
+from usim.errors import ConfigError, ResourceError
 from usim.phantom.draw import draw
 from usim.phantom.load import phantom_from_text
 from usim.phantom.views import View
@@ -47,6 +47,13 @@ def test_too_many_interfaces_are_counted_with_their_repeats():
     item = "{repeat: 900, path: [[0 mm, 9 mm], [1 mm, 9 mm]], amplitude: 3 dB}"
     with pytest.raises(ConfigError, match="1800 interfaces with all repeats, at most 1024 are allowed"):
         phantom_from_text(BASE + f"interfaces: [{item}, {item}]")
+
+
+def test_surfaces_without_end_are_refused():
+    path = ", ".join(f"[{x} mm, {z} mm]" for _ in range(8) for x, z in ((-200, 1), (200, 500), (199, 1), (-199, 500)))
+    phantom = phantom_from_text(BASE + f"interfaces: [{{repeat: 1000, path: [{path}], amplitude: 3 dB}}]")
+    with pytest.raises(ResourceError, match=r"interfaces: .* ask for .* scatterers, at most 3e\+06 are allowed"):
+        Renderer(phantom).image(0)
 
 
 def test_repeats_and_ranges_are_drawn_one_by_one():
