@@ -104,7 +104,7 @@ def test_straight_edge_between_cells():
 
 
 def test_cells_on_a_soft_edge_hold_its_mean():
-    """Edges of 1 to 10 cells against 41 x 41 places in each: all power within 0.1 %, cells of a wide edge within 1 %."""
+    """Edges of 1 to 10 cells against 41 x 41 places in each: power within 0.1 %, cells of a wide edge within 1 %."""
     x, z = np.arange(-3e-3, 3e-3, 0.1e-3), np.arange(17e-3, 23e-3, 0.07e-3)
     for edge in (0.12e-3, 0.3e-3, 1e-3):
         region = f"{{shape: circle, center: [0 mm, 20 mm], radius: 2 mm, echogenicity: 9 dB, edge: {edge}}}"
