@@ -24,7 +24,7 @@ MM = 1e-3
 USUAL = {
     "length": (-15 * MM, 30 * MM), "time": (0.0, 2.0), "frequency": (0.5, 50.0), "speed": (-0.5, 0.5),
     "attenuation": (0.0, 2.0), "angle": (-3.0, 3.0), "level": (-40.0, 20.0), "level slope": (0.0, 3.0),
-    "fraction": (-0.3, 0.3), "number": (0.1, 20.0),
+    "fraction": (-0.3, 0.3), "number": (0.1, 20.0), "number per area": (1e5, 1e7),
 }  # fmt: skip
 LIKELY = 0.25  # of an optional key to be written
 RARE = 0.04  # of one that few others go with
