@@ -8,18 +8,21 @@ With (X, Z) where tissue is at time 0, the scene as it is described, and (x, z) 
                           with a reach L:                r^2 = L^2 + (R^2 - L^2) (L^2 - a^2) / (L^2 - a0^2),   R <= L
 
 with the lumen's radius a0 at time 0 and a later. Lengthwise R and r are distances to the vessel's axis: the same
-incompressible tissue, cut along the vessel. All are the identity at time 0.
+incompressible tissue, cut along the vessel; a bent one counts distances to the side of its course. All are the
+identity at time 0.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from usim.phantom.course import Course, course_of
 from usim.phantom.flow import flowed
 from usim.phantom.heartbeat import heartbeat
 from usim.phantom.motion import (
@@ -41,6 +44,7 @@ Array = NDArray[np.float64]
 Interval = tuple[float, float]
 SIDE: Final = 33  # points per side of a rectangle whose image is looked for
 ROUNDING: Final = 1e-4  # metres that its image may bulge between them
+LENGTHENED: Final = 0.5  # metres that a bent vessel goes on straight beyond its path
 MOST_STEPS: Final = 512  # times at which it is looked for
 GOLDEN: Final = (math.sqrt(5.0) - 1.0) / 2.0
 
@@ -123,6 +127,47 @@ class Radial(NamedTuple):
             across = growth * (dz * self.along[0] - dx * self.along[1])
             return x - across * self.along[1], z + across * self.along[0]
         return x + growth * dx, z + growth * dz
+
+
+class Bent(NamedTuple):
+    """Distances to the side of a course change as those to a straight axis would; beyond `reach` nothing moves."""
+
+    course: Course
+    reach: float
+    straight: Radial
+
+    def forward(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """Where tissue goes."""
+        return self._shifted(x, z, self.straight.forward)
+
+    def inverse(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """Where tissue comes from."""
+        return self._shifted(x, z, self.straight.inverse)
+
+    def area(self, x: Array, z: Array) -> Array:
+        """How much areas of the plane grow, at places at time 0."""
+        near, place, side = self._near(x, z)
+        growth = np.ones(near.shape)
+        bend, moved = self.course.bend_at(place), self.straight.forward(np.zeros_like(side), side)[1]
+        growth[near] = self.straight.area(np.zeros_like(side), side) * (1.0 - bend * moved) / (1.0 - bend * side)
+        return growth
+
+    def _near(self, x: Array, z: Array) -> tuple[NDArray[np.bool_], Array, Array]:
+        """Which points the vessel may reach, and their places on the course and distances to its side."""
+        x, z = np.broadcast_arrays(x, z)
+        (left, top), (right, bottom) = (end(self.course.point, axis=0) for end in (np.min, np.max))
+        near = (x > left - self.reach) & (x < right + self.reach)
+        near &= (z > top - self.reach) & (z < bottom + self.reach)
+        place, side = self.course.of(x[near], z[near])
+        within = np.abs(side) < self.reach
+        near[near] = within
+        return near, place[within], side[within]
+
+    def _shifted(self, x: Array, z: Array, shift: Callable[[Array, Array], tuple[Array, Array]]) -> tuple[Array, Array]:
+        near, place, side = self._near(x, z)
+        new_x, new_z = (np.array(np.broadcast_to(values, near.shape)) for values in (x, z))
+        new_x[near], new_z[near] = self.course.at(place, shift(np.zeros_like(side), side)[1])
+        return new_x, new_z
 
 
 def forward(scene: Scene, time: float, x: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
@@ -211,19 +256,19 @@ def _border(x: Interval, z: Interval) -> tuple[Array, Array]:
     return np.concatenate((ends[0], ends[1], across, across)), np.concatenate((down, down, ends[2], ends[3]))
 
 
-def _origin(maps: list[Affine | Radial], x: Array, z: Array) -> tuple[Array, Array]:
+def _origin(maps: list[Affine | Radial | Bent], x: Array, z: Array) -> tuple[Array, Array]:
     for step in reversed(maps):
         x, z = step.inverse(x, z)
     return x, z
 
 
-def _maps(sequence: Sequence | None, time: float) -> list[Affine | Radial]:
+def _maps(sequence: Sequence | None, time: float) -> list[Affine | Radial | Bent]:
     """What each motion has done by `time`; streams do not move tissue."""
     motions = sequence.motions if sequence and time else ()
     return [_map(motion, time) for motion in motions if not isinstance(motion, Flow)]
 
 
-def _map(motion: AnyMotion, time: float) -> Affine | Radial:
+def _map(motion: AnyMotion, time: float) -> Affine | Radial | Bent:
     if isinstance(motion, Pulsation):
         return _pulse(motion, time)
     if isinstance(motion, Breathing):
@@ -259,11 +304,14 @@ def _breath(motion: Breathing, time: float) -> float:
     return 1.0 - math.cos(math.pi * time / motion.period + motion.phase / 2.0) ** 4
 
 
-def _pulse(motion: Pulsation, time: float) -> Radial:
+def _pulse(motion: Pulsation, time: float) -> Radial | Bent:
     beat = motion.phase / (2.0 * math.pi)
     wide = float(heartbeat(motion.heart_rate * time + beat) - heartbeat(beat))
     first, now = motion.radius**2, (motion.radius * (1.0 + motion.amplitude * wide)) ** 2
     beyond = () if motion.reach is None else (motion.reach**2,)
+    if motion.path is not None:
+        straight = Radial((0.0, 0.0), (1.0, 0.0), (0.0, first, *beyond), (0.0, now, *beyond))
+        return Bent(course_of(motion.path).longer(LENGTHENED), float(motion.reach or 0.0), straight)
     if motion.axis is None:
         origin, along = motion.center, None
     else:

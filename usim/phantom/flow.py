@@ -11,18 +11,15 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline, make_interp_spline
-from scipy.spatial import KDTree
 
 from usim.errors import ConfigError
+from usim.phantom.course import MOST_BEND, Course, course_of
 from usim.phantom.heartbeat import heartbeat_until
 from usim.phantom.motion import Flow
-from usim.phantom.outlines import chain_through
 from usim.phantom.regions import AnyRegion, Tube
 from usim.phantom.truth import label_at
 
@@ -34,98 +31,6 @@ Array = NDArray[np.float64]
 MARGIN: Final = 20e-3
 # Samples per side that look for a region, and then for its ends: 2e-3 of its length and width.
 SAMPLES: Final = 512
-STEP: Final = 0.1e-3  # metres between the places of a curved course
-NEWTON: Final = 6
-MOST_BEND: Final = 0.9  # of a stream's reach to the side over the radius of its course's bend
-
-
-@dataclass(frozen=True, eq=False)
-class Course:
-    """A line that a stream follows: places (M,) along it, (M, 2) in the plane, metres, and headings (M,), radians.
-
-    It goes on straight beyond its ends; sides are counted towards (-sin(heading), cos(heading)).
-    """
-
-    place: Array
-    point: Array
-    heading: Array
-
-    @classmethod
-    def straight(cls, angle: float, ends: tuple[float, float]) -> Course:
-        """The line through the origin at an angle, between two places."""
-        place = np.array(ends)
-        return cls(place, np.outer(place, (math.cos(angle), math.sin(angle))), np.full(2, angle))
-
-    @classmethod
-    def through(cls, chain: Array, beyond: float) -> Course:
-        """The smooth course through dense points (N, 2), metres, and `beyond` its ends."""
-        at = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(chain, axis=0).T))))
-        place = np.linspace(0.0, at[-1], max(2, math.ceil(at[-1] / STEP)))
-        curve = CubicSpline(at, chain) if len(at) > 2 else make_interp_spline(at, chain, k=1)
-        ahead = np.asarray(curve(place, 1))
-        heading = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0]))
-        course = cls(place, np.asarray(curve(place)), heading)
-        ends = np.array([-beyond, at[-1] + beyond])
-        first, last = course.at(ends, np.zeros(2))
-        point = np.concatenate(([[first[0], last[0]]], course.point, [[first[1], last[1]]]))
-        return cls(np.array([ends[0], *place, ends[1]]), point, np.array([heading[0], *heading, heading[-1]]))
-
-    @property
-    def bend(self) -> float:
-        """The largest curvature, 1/m."""
-        return float(np.max(np.abs(self._bends)))
-
-    @cached_property
-    def _bends(self) -> Array:
-        return np.diff(self.heading) / np.diff(self.place)
-
-    @cached_property
-    def _tree(self) -> KDTree:
-        return KDTree(self.point)
-
-    def length(self, side: Array) -> Array:
-        """Metres of the lines of the stream at distances to the side."""
-        return np.asarray(self.place[-1] - self.place[0] - side * (self.heading[-1] - self.heading[0]))
-
-    def at(self, place: Array, side: Array) -> tuple[Array, Array]:
-        """(x, z), metres, at places of the course and distances to its side."""
-        x, z, heading = self._frame(place)
-        return x - side * np.sin(heading), z + side * np.cos(heading)
-
-    def along(self, place: Array, side: Array) -> Array:
-        """How far places lie along their own line of the stream, from its start."""
-        turned = np.interp(place, self.place, self.heading) - self.heading[0]
-        return np.asarray(place - self.place[0] - side * turned)
-
-    def place_of(self, along: Array, side: Array) -> Array:
-        """The inverse of `along`, by Newton's steps."""
-        place = np.asarray(along + self.place[0], np.float64)
-        for _ in range(NEWTON):
-            place = place - (self.along(place, side) - along) / (1.0 - side * self._bend(place))
-        return place
-
-    def of(self, x: Array, z: Array) -> tuple[Array, Array]:
-        """Place on the course and distance to its side (N,) of points, metres: the nearest ones."""
-        _, nearest = self._tree.query(np.stack((x, z), axis=-1))
-        place, side = self.place[nearest], np.zeros(len(x))
-        for _ in range(NEWTON):
-            px, pz, heading = self._frame(place)
-            dx, dz = x - px, z - pz
-            side = dz * np.cos(heading) - dx * np.sin(heading)
-            place = place + (dx * np.cos(heading) + dz * np.sin(heading)) / (1.0 - side * self._bend(place))
-        return place, side
-
-    def _bend(self, place: Array) -> Array:
-        piece = np.clip(np.searchsorted(self.place, place) - 1, 0, len(self._bends) - 1)
-        inside = (place > self.place[0]) & (place < self.place[-1])
-        return np.asarray(np.where(inside, self._bends[piece], 0.0))
-
-    def _frame(self, place: Array) -> tuple[Array, Array, Array]:
-        """x, z and heading at places."""
-        heading = np.interp(place, self.place, self.heading)
-        beyond = place - np.clip(place, self.place[0], self.place[-1])
-        x, z = (np.interp(place, self.place, values) for values in self.point.T)
-        return x + beyond * np.cos(heading), z + beyond * np.sin(heading), heading
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +127,7 @@ def streams(scene: Scene) -> tuple[Stream, ...]:
 def _stream(scene: Scene, flow: Flow, label: int, region: AnyRegion | None) -> Stream | None:
     """The stream of a flow in the region of a label, None where the image sees none of it; region: unless a wall."""
     if flow.angle is None and isinstance(region, Tube):
-        course = Course.through(chain_through(region.path, closed=False), region.radius)
+        course = course_of(region.path).longer(region.radius)
         return Stream(flow, label, course, (-region.radius, region.radius))
     angle = flow.angle or 0.0
     ends = _ends(scene, label, angle)

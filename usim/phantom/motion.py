@@ -6,6 +6,7 @@ as it is described, which is how it stands at time 0. Their formulas are in `usi
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Annotated, ClassVar, Literal
 
@@ -131,7 +132,9 @@ class Pulsation(Description):
     center: Position | None = None
     """Metres; (x, z) of a vessel's cross-section."""
     axis: tuple[Position, Position] | None = None
-    """Metres; two points (x, z) on the axis of a vessel that is seen lengthwise."""
+    """Metres; two points (x, z) on the axis of a straight vessel that is seen lengthwise."""
+    path: Annotated[tuple[Position, ...], Field(min_length=2, max_length=64)] | None = None
+    """Metres; (x, z) of points that the middle of a bent vessel passes, as that of a tube; needs a reach."""
     radius: Radius
     """Metres; of the lumen at time 0."""
     amplitude: Annotated[float, Quantity("fraction", above=0, most=0.5)]
@@ -145,8 +148,13 @@ class Pulsation(Description):
 
     @model_validator(mode="after")
     def _fits(self) -> Pulsation:
-        if (self.center is None) == (self.axis is None):
-            raise ValueError("needs either center (a cross-section), or axis (lengthwise)")
+        if sum(way is not None for way in (self.center, self.axis, self.path)) != 1:
+            raise ValueError("needs either center (a cross-section), or axis or path (lengthwise)")
+        for k, (last, point) in enumerate(itertools.pairwise(self.path or ()), start=1):
+            if math.dist(last, point) < 1e-6:
+                raise ValueError(f"path.{k}: lies within 1 um of the point before it; remove one of the two")
+        if self.path is not None and self.reach is None:
+            raise ValueError("path: a bent vessel needs a reach, within which its normals do not cross")
         if self.axis is not None and math.dist(*self.axis) < 1e-6:
             raise ValueError("axis: the two points are the same; move one of them along the vessel")
         least = 1.2 * self.radius * (1.0 + self.amplitude)

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from usim.description import Description
 from usim.medium import Medium
 from usim.phantom.cell import Speckle
-from usim.phantom.motion import MOST_WAY, Flow, Sequence
+from usim.phantom.motion import MOST_WAY, Flow, Pulsation, Sequence
 from usim.phantom.regions import AnyRegion
 from usim.phantom.screen import Display
 from usim.phantom.structure import Haze, Interface, Point, Reverberation, Wire
@@ -232,6 +232,7 @@ class Scene(Description):
         """Tissue must stay near, points before the array, and streams need a region."""
         if self.sequence is None or not self.sequence.motions:
             return self
+        from usim.phantom.course import MOST_BEND, course_of
         from usim.phantom.deform import farthest, forward, moments
 
         names = [part.name for region in self.regions for part in region.parts]
@@ -245,6 +246,13 @@ class Scene(Description):
                     )
                 if isinstance(self.scatterers, CloudFile):
                     raise ValueError(f"sequence.motions.{i}: a cloud that is given moves with tissue; it has no flow")
+            if isinstance(motion, Pulsation) and motion.path is not None and motion.reach is not None:
+                bend = course_of(motion.path).bend
+                if motion.reach * bend > MOST_BEND:
+                    raise ValueError(
+                        f"sequence.motions.{i}.reach: {motion.reach * 1e3:g} mm is too far for a path that bends about "
+                        f"{1e3 / bend:.3g} mm; at most {MOST_BEND * 1e3 / bend:.3g} mm fit in the bend"
+                    )
             alone = self.sequence.model_copy(update={"motions": self.sequence.motions[: i + 1]})
             way = farthest(alone, *self.box)
             if way > MOST_WAY:
