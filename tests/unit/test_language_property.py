@@ -93,7 +93,7 @@ def test_a_few_documents_of_the_language_are_simulated(folder):
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, **RELAXED)
+@settings(max_examples=1500, **RELAXED)
 @given(documents())
-def test_5000_documents_of_the_language_are_drawn_or_refused(folder, document):
+def test_1500_documents_of_the_language_are_drawn_or_refused(folder, document):
     drawn_or_refused(document, folder)
