@@ -42,6 +42,7 @@ CASES = {
     "cyst size, 100k points": SETTING % "per_cell: 1.7",
     "cyst as shipped": None,
     "training as shipped": None,
+    "training-wide as shipped": None,
 }
 
 
@@ -130,6 +131,7 @@ def measure(case: str, frames: int, workers: int, folder: Path) -> dict:
         "frames": frames,
         "workers": workers,
         "frames_per_s": round(frames / whole["seconds"], 2),
+        "frames_per_minute": round(60 * frames / whole["seconds"]),
         "steady_frames_per_s": whole["steady"] and round(whole["steady"], 2),
         "mb_per_frame": round(whole["bytes"] / frames / 1e6, 2),
         "peak_mb": {str(max(frames // 4, 8)): round(small["peak_mb"]), str(frames): round(whole["peak_mb"])},

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import interp1d
 from scipy.special import spence
 
 from usim.display import Screen
@@ -28,7 +29,7 @@ from usim.stage import Image, Stage
 Array = NDArray[np.float64]
 NODES = 73  # of ln t, from e^-18 to e^18 about the mean: the trapezoidal rule is then within 1e-3 dB (tested)
 WIDEST = 18.0
-RHO_DEPTHS = 12  # between which correlations are interpolated
+RHO_DEPTHS = 10  # between which correlations are interpolated
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +52,10 @@ class Compounded:
     @cached_property
     def rho(self) -> NDArray[np.complex128]:
         """Field correlation (Z, K, K) of the members' diffuse fields, row by row."""
-        z, beams = self.members[0].setting.plan.grid.z, [stage.setting.plan.beam for stage in self.members]
+        z, beams = self.members[0].setting.plan.grid.z, tuple(stage.setting.plan.beam for stage in self.members)
         nodes = np.linspace(z[0], z[-1], RHO_DEPTHS)
-        rho = np.ones((len(z), len(beams), len(beams)), complex)
-        for i, a in enumerate(beams):
-            for j, b in enumerate(beams[:i]):
-                at_nodes = np.array([rho_between(a, b, depth) for depth in nodes])
-                rho[:, i, j] = np.interp(z, nodes, at_nodes.real) + 1j * np.interp(z, nodes, at_nodes.imag)
-                rho[:, j, i] = rho[:, i, j].conj()
-        return rho
+        at_nodes = np.stack([rho_between(beams, float(depth)) for depth in nodes])
+        return np.asarray(interp1d(nodes, at_nodes, axis=0)(z))
 
     @cached_property
     def looks(self) -> Array:

@@ -272,8 +272,7 @@ def _correlation(scene: Scene, stage: Stage) -> dict[str, Any]:
     if scene.sweep:
         along = rho_elevation(beam, scene.sweep.step, scene.sweep.slices, depth, exact=stage.setting.exact)
         rho["slices"] = np.abs(along).tolist()
-    beams = [setting.plan.beam for setting in stage.company]
+    beams = tuple(setting.plan.beam for setting in stage.company)
     if len(beams) > 1:
-        matrix = [[abs(rho_between(a, b, depth)) for b in beams] for a in beams]
-        rho["members" if scene.compound else "angles"] = matrix
+        rho["members" if scene.compound else "angles"] = np.abs(rho_between(beams, depth)).tolist()
     return {"rho": rho} if rho else {}

@@ -17,6 +17,7 @@ import yaml
 import s2s.cli
 import usim
 import usim.cli
+from usim.phantom import load
 from usim.phantom.draw import draw
 from usim.phantom.load import load_phantom
 
@@ -162,3 +163,11 @@ def test_constraints_pin_every_requirement_once():
 def test_the_citation_names_this_version():
     assert str(yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]) == usim.__version__
     assert f"## {usim.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_gallery_shows_every_phantom():
+    gallery = script("make_gallery")
+    assert gallery.PAGE.read_text() == gallery.page(), "run: python docs/make_gallery.py"
+    pictures = {gallery.picture_of(name) for name in load.shipped_phantoms()}
+    assert set(gallery.PICTURES.glob("*.png")) == pictures
+    assert sum(path.stat().st_size for path in pictures) < 3e6

@@ -13,8 +13,9 @@ from usim.phantom.cloud import load_cloud
 from usim.phantom.draw import draw
 from usim.phantom.load import load_phantom, phantom_from_dict, phantom_from_text, shipped_phantoms
 
-DATA = Path(__file__).parents[1] / "data"
-NAMES = ["cyst", "gradient", "heart-sequence", "layers", "liver-convex", "section", "training", "uniform", "wires"]
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+NAMES = list(shipped_phantoms())
 MINIMAL = "probe: L7-4\nimage: {x: [-1 cm, 1 cm], z: [5 mm, 4 cm], pixels: [8, 8]}\nbackground: {echogenicity: 0}\n"
 
 
@@ -25,14 +26,17 @@ def refusal(text):
 
 
 def test_shipped_phantoms_are_these():
-    assert list(shipped_phantoms()) == NAMES
+    files = {path.relative_to(ROOT / "phantoms").with_suffix("").as_posix() for path in ROOT.glob("phantoms/**/*.yaml")}
+    assert set(NAMES) == files
+    assert {"cyst", "training", "carotid", "evaluation/lesions"} <= files
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_phantoms_load_by_name(name):
     phantom = load_phantom(name)
     assert draw(phantom).description
-    assert phantom.config_yaml.startswith("# yaml-language-server: $schema=schema.json\n")
+    schema = "../schema.json" if "/" in name else "schema.json"
+    assert phantom.config_yaml.startswith(f"# yaml-language-server: $schema={schema}\n")
 
 
 @pytest.mark.parametrize("name", ["cyst", "training"])

@@ -16,28 +16,29 @@ from numpy.typing import NDArray
 from usim.engines.beam import Beam
 
 Array = NDArray[np.float64]
-OFFSETS = 4001  # of a scatterer to the side; axially as many as the two bands need
-WIDEST = 40.0  # cells of wavelength times f-number to either side
+OFFSETS = 1001  # of a scatterer to the side, and samples of the spectra
+WIDEST = 20.0  # cells of wavelength times f-number to either side
 ELEVATIONS = 100  # over half the slab of the beam
 BANDS = 6  # samples of the pulse's spectrum between the frequencies at which elevation profiles are compared
 
 
-def rho_between(a: Beam, b: Beam, depth: float) -> complex:
-    """Field correlation of two images of one cloud, on axis at `depth` metres.
+@functools.lru_cache(maxsize=64)
+def rho_between(beams: tuple[Beam, ...], depth: float) -> NDArray[np.complex128]:
+    """Field correlation (K, K) of images of one cloud by these beams, on axis at `depth` metres.
 
-    Lateral beams, and pulses with their carriers: rho is the product of both correlations, the PSFs being products.
+    That of lateral beams times that of pulses with their carriers, the PSFs being products.
     """
-    reach = WIDEST * a.wavelength * max(a.receive.f_number, b.receive.f_number)
+    reach = WIDEST * max(beam.wavelength * beam.receive.f_number for beam in beams)
     offset = np.linspace(-reach, reach, OFFSETS)
-    lateral = [beam.lateral(offset, 0.0 * offset, depth) for beam in (a, b)]
+    lateral = np.stack([beam.lateral(offset, 0.0 * offset, depth) for beam in beams])
     # the spectra over the axial wavenumber 2 f s / c; by Parseval's theorem their overlap is that of the pulses
-    spectra, wavenumbers = [], []
-    for beam in (a, b):
-        wavenumbers.append(2.0 * beam.pulse.frequency * beam.axial_stretch / beam.pulse.sound_speed)
-        spectra.append(beam.pulse.spectrum(np.array([depth]))[0])
+    wavenumbers = [2.0 * beam.pulse.frequency * beam.axial_stretch / beam.pulse.sound_speed for beam in beams]
+    spectra = [beam.pulse.spectrum(np.array([depth]))[0] for beam in beams]
     common = np.linspace(min(w[0] for w in wavenumbers), max(w[-1] for w in wavenumbers), OFFSETS)
-    axial = [np.interp(common, w, s, left=0.0, right=0.0) for w, s in zip(wavenumbers, spectra, strict=True)]
-    return complex(_correlation(*lateral) * _correlation(*axial))
+    axial = np.stack([np.interp(common, w, s, left=0.0, right=0.0) for w, s in zip(wavenumbers, spectra, strict=True)])
+    rho = _correlations(lateral) * _correlations(axial)
+    rho.setflags(write=False)
+    return rho
 
 
 def rho_elevation(beam: Beam, step: float, count: int, depth: float, *, exact: bool) -> NDArray[np.complex128]:
@@ -61,6 +62,8 @@ def rho_elevation(beam: Beam, step: float, count: int, depth: float, *, exact: b
     return overlap / overlap[0]
 
 
-def _correlation(a: NDArray, b: NDArray) -> complex:
-    energy = np.sqrt((np.abs(a) ** 2).sum() * (np.abs(b) ** 2).sum())
-    return complex((a * b.conj()).sum() / energy) if energy > 0.0 else 0.0j
+def _correlations(fields: NDArray) -> NDArray[np.complex128]:
+    """Field correlation (K, K) of fields (K, N)."""
+    products = np.einsum("in,jn->ij", fields, fields.conj())
+    power = np.sqrt(np.diag(products).real)
+    return np.asarray(products / np.maximum(power[:, None] * power, 1e-300), np.complex128)

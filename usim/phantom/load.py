@@ -69,14 +69,15 @@ class Phantom:
 
 
 def shipped_phantoms() -> dict[str, Path]:
-    """Return the phantoms that come with usim, by name.
+    """Return the phantoms that come with usim, by name; those of a folder carry its name, as in evaluation/edges.
 
     A wheel carries them inside the package; a checkout (also when installed as editable) in its top-level folder.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "phantoms", package.parent / "phantoms"):
         if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+            found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+            return dict(sorted(found.items(), key=lambda item: ("/" in item[0], item[0])))
     return {}
 
 
