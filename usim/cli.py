@@ -198,6 +198,68 @@ def validate(context: click.Context, /, phantom: str, output: Path | None, json:
 
 
 @cli.command()
+@click.argument("scan", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Phantom to write; ./NAME.yaml by default.")
+@click.option("--depth", metavar="LENGTH", help="Depth that the scan shows, such as 40mm.")
+@click.option("--pixel", metavar="LENGTH", help="Side of a pixel, such as 0.1mm, instead of the depth.")
+@click.option("--probe", metavar="NAME", help="Preset of the probe; chosen by shape and depth by default.")
+@click.option("--crop", metavar="X0,Y0,X1,Y1", help="Part of the picture to look at, in pixels.")
+@click.option(
+    "--compare", type=click.Path(path_type=Path), metavar="PNG", help="Draw the scan beside a frame of the phantom."
+)
+@click.pass_context
+def match(context: click.Context, /, scan: Path, output: Path | None, compare: Path | None, probe: str | None,
+          crop: str | None, **lengths: str | None) -> None:  # fmt: skip
+    """Measure SCAN, a grey picture of a real scan, and write a phantom whose frames look like it.
+
+    Measured are the scanned area (a rectangle or a fan), the size of speckle, the curve from echo to grey, the noise
+    floor and the trend with depth. The echogenicity is the scan without its speckle, in NAME.map.png.
+
+    \b
+    Example:
+      usim match scan.png --depth 40mm -o phantom.yaml --compare match.png
+    """
+    from usim.match.measure import measure, table
+    from usim.match.phantom import choose, map_name, render, write_match
+    from usim.match.scan import read_scan
+    from usim.view.files import check_target
+
+    target, quiet = output or Path(f"{scan.stem}.yaml"), context.obj["quiet"]
+    _check_folder(target)
+    if target.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{target}: a phantom file ends in .yaml")
+    if compare is not None:
+        check_target(compare)
+
+    def tell(text: str) -> None:
+        context.obj["interrupts"].check()
+        if not quiet:
+            click.echo(text, err=True)
+
+    sizes = {name: _length(f"--{name}", text) for name, text in lengths.items()}
+    found = measure(read_scan(scan, _corners(crop)))
+    chosen = choose(found, probe=probe, **sizes)
+    if not quiet:
+        click.echo(table(found, chosen.pixel))
+    if chosen.guessed:
+        click.echo(
+            f"warning: the size of a pixel is not known: {found.depth_pixels * chosen.pixel * 1e3:g} mm of depth is a "
+            "guess; give --depth or --pixel",
+            err=True,
+        )
+    write_match(found, chosen, target, tell)
+    if compare is not None:
+        from usim.match_view import match_sheet
+
+        match_sheet(found, render(target), chosen.pixel, compare)
+    if not quiet:
+        click.echo(f"{target} and {map_name(target)}")
+        click.echo(f"next: usim generate {target} --preview {target.stem}.png")
+        if compare is not None:
+            click.echo(compare)
+
+
+@cli.command()
 def phantoms() -> None:
     """List the phantoms that come with usim; each name can be given to `usim generate`.
 
@@ -233,6 +295,15 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(",") if text)
     except ValueError:
         raise ConfigError(f"{option}: {text!r} is not a list of numbers such as 0,3,5") from None
+
+
+def _corners(text: str | None) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    numbers = _numbers("--crop", text)
+    if len(numbers) != 4:
+        raise ConfigError(f"--crop: expected x0,y0,x1,y1, got {len(numbers)} numbers")
+    return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
 def _length(option: str, text: str | None) -> float | None:

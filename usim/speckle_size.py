@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ def coherence(covariance: Any, exponent: float) -> Array:
     >>> coherence([0.5, 0.354], 1.0).round(3).tolist(), coherence([0.5, 0.354], 0.0).round(3).tolist()
     ([0.5, 0.354], [0.66, 0.5])
     """
+    return np.interp(covariance, *_covariances(float(exponent)))
+
+
+@lru_cache(maxsize=8)
+def _covariances(exponent: float) -> tuple[Array, Array]:
+    """Covariance of I^exponent, 1 at lag 0, and the |rho|^2 that belongs to it."""
     power = np.linspace(0.0, 1.0, 501)
     term, raised, table = 1.0, power.copy(), np.zeros(501)
     for n in range(1, 200):  # squares of binomial(a, n) / a
@@ -38,7 +45,7 @@ def coherence(covariance: Any, exponent: float) -> Array:
         term *= (exponent - n) / (n + 1)
     log_gamma = math.lgamma(1.0 + 2.0 * exponent) - 2.0 * math.lgamma(1.0 + exponent)
     table[-1] = math.expm1(log_gamma) / exponent**2 if exponent > 1e-4 else math.pi**2 / 6.0
-    return np.interp(covariance, table / table[-1], power)
+    return table / table[-1], power
 
 
 def cell_size(image: Any, mask: Any = None, *, exponent: float = 1.0) -> tuple[float, float]:

@@ -29,6 +29,8 @@ FLOORS = (
         "usim.view",
         "usim.validation",
         "usim.validation_view",
+        "usim.match",
+        "usim.match_view",
         "usim.info",
         "usim.export",
     ),
@@ -60,6 +62,7 @@ FLOORS = (
 )
 HEAVY = {"numpy", "h5py", "rich", "pydantic", "yaml", "numba", "scipy", "torch", "matplotlib"}
 FILES_BELONG_TO = {"usim.cli", "usim.generate", "usim.sizing", "usim.view", "usim.info", "usim.streams", "usim"}
+FILES_BELONG_TO |= {"usim.match"}
 FILES_BELONG_TO |= {
     "s2s.evaluate",
     "s2s.report",
@@ -70,7 +73,7 @@ FILES_BELONG_TO |= {
     "s2s.checkpoint",
     "s2s.images",
 }
-MATPLOTLIB_BELONGS_TO = {"usim.view", "usim.validation_view", "s2s.report"}
+MATPLOTLIB_BELONGS_TO = {"usim.view", "usim.validation_view", "usim.match_view", "s2s.report"}
 TORCH_BELONGS_TO = {
     "s2s.nets",
     "s2s.methods",

@@ -219,6 +219,6 @@ class SectorBeam(Beam):
         width = 1.5 * self.wavelength * np.maximum(depth / (2.0 * half), 0.5)
         aperture = self.transmit_half_aperture()
         bent = np.minimum(aperture, depth)
-        curvature = np.abs(np.gradient(self._curvature(depth), depth)) * 2.0
+        curvature = np.abs(np.gradient(self._curvature(depth), row)) * 2.0
         window_change = np.where(half >= self.end, 0.3, 1.0) / depth
         return window_change + self.wavenumber * (0.3 * bent**2 / depth**2 + curvature * width**2)
