@@ -123,6 +123,7 @@ class Targets:
     ) -> tuple[Scatterers, Scatterers]:
         """Coherent scatterers, and the rms amplitudes of the diffuse ones, of a surface through places (N, 2).
 
+        What does not reach the image is left out.
         arc: it follows the wavefronts of a sector, and `level` is that of such a mirror.
         """
         beam, along = self.power.plan.beam, np.gradient(place, axis=0)
@@ -131,6 +132,9 @@ class Targets:
         way = np.cumsum(step) - step / 2.0
         ramp = min(TAPER, way[-1] / 4.0)
         taper = 0.5 - 0.5 * np.cos(np.pi * np.clip(np.minimum(way, way[-1] - way) / ramp, 0.0, 1.0))
+        (left, right), (top, bottom) = self.power.plan.extent
+        seen = (v >= left) & (v <= right) & (r >= top) & (r <= bottom)
+        place, along, v, r, step, taper = (part[seen] for part in (place, along, v, r, step, taper))
         asked = np.sqrt(10.0 ** (level / 10.0) * self.power.tissue_at(v, r))
         amplitude = asked * self.power.per_metre(v, r, arc=arc) * taper
         # a steered plane wave is mirrored back to the aperture by what halves its angle

@@ -26,7 +26,8 @@ from usim.transmit import FocusedScan, PlaneScan
 Array = NDArray[np.float64]
 POWER_BLEND_TOLERANCE = 0.3  # radians; powers do not turn, they ripple
 ELEVATION_NODES = 64  # depths between which the elevation profile's energies are interpolated
-MIRROR_STEP = (4e-3, 1e-3)  # metres across and along lines between places where mirrors are computed
+MIRROR_STEP = (4e-3, 1e-3)  # metres at least, across and along lines, between places where mirrors are computed
+MIRROR_NODES = 32  # such places at most in either direction
 LOG_FLOOR = 1e-30  # of the power of tissue: keeps logarithms finite where nothing scatters
 
 
@@ -168,14 +169,16 @@ class PowerPlan:
     def per_metre(self, x: Array, z: Array, *, arc: bool = False) -> Array:
         """Amplitude per metre of mirrors whose peak intensity is 1, at places (P,) of beam space; see `flat`.
 
-        Linear between the nodes of a lattice, MIRROR_STEP apart; 0 where none comes back.
+        Linear between the nodes of a lattice over the image; 0 where none comes back.
         """
-        u, w = x / MIRROR_STEP[0], z / MIRROR_STEP[1]
+        spans = [last - first for first, last in self.plan.extent]
+        steps = [max(least, span / MIRROR_NODES) for least, span in zip(MIRROR_STEP, spans, strict=True)]
+        u, w = x / steps[0], z / steps[1]
         column, row = np.floor(u).astype(int), np.floor(w).astype(int)
         corners = [(column + i, row + j) for i in (0, 1) for j in (0, 1)]
         wanted = {pair for c in corners for pair in zip(*(part.tolist() for part in c), strict=True)}
         missing = np.array([pair for pair in sorted(wanted) if (*pair, arc) not in self._mirrors]).reshape(-1, 2)
-        node = missing * np.array(MIRROR_STEP)
+        node = missing * np.array(steps)
         power = self.flat(node[:, 0], np.maximum(node[:, 1], self.plan.beam.wavelength), arc=arc)
         amplitude = np.divide(1.0, np.sqrt(power), out=np.zeros_like(power), where=power > 0.0)
         self._mirrors.update(((i, j, arc), a) for (i, j), a in zip(missing.tolist(), amplitude.tolist(), strict=True))
