@@ -43,9 +43,11 @@ PLAUSIBLE = {
     ("Display", "bits"): st.just(8),
     ("Reverberation", "x"): st.just(["-5 mm", {"uniform": ["0 mm", "8 mm"]}]),
     ("Sweep", "slices"): between(2, 4, True),
-    ("Scene", "image"): st.fixed_dictionaries({
-        "x": st.just(["-12 mm", "12 mm"]), "z": st.just(["4 mm", "28 mm"]), "pixels": st.just([12, 16]),
-    }),
+    ("Scene", "image"): st.sampled_from([
+        {"x": ["-12 mm", "12 mm"], "z": ["4 mm", "28 mm"], "pixels": [12, 16]},
+        {"x": ["-12 mm", "12 mm"], "z": ["4 mm", "28 mm"], "pixels": [12, 16]},
+        {"angle": ["-20 deg", "25 deg"], "depth": ["4 mm", "28 mm"], "lines": 12, "samples": 24, "pixels": [12, 16]},
+    ]),
     ("Scene", "engine"): st.just("psf"),
     ("Scene", "psf"): st.just("separable"),
     ("CloudFile", "file"): st.just("cloud.npz"),
