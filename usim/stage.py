@@ -215,7 +215,7 @@ class Stage:
         """Mean intensity (Z, X) of the tissue alone as if nothing above it attenuated, over that of 0 dB tissue."""
         bare = self.expectation
         if self.shading is not None or self.is_rough:
-            bare = self._expect(self.bare_cells if self.cloud is None else self.seen(self.cloud))
+            bare = self._expect(self.bare_cells if self.cloud is None else self.seen(self.cloud), fourth=False)
         return bare.mean / np.where(bare.tissue > 0.0, bare.tissue, np.inf)
 
     @property
@@ -223,15 +223,22 @@ class Stage:
         """Whether interfaces have a diffuse part."""
         return bool(self.targets.rough.amplitude.any())
 
-    def _expect(self, diffuse: NDArray[np.float32] | Scatterers, beside: Scatterers | None = None) -> Expectation:
-        """What echogenicity on the fine cells (R, J), or a cloud, scatters on average, and scatterers beside it."""
+    def _expect(
+        self, diffuse: NDArray[np.float32] | Scatterers, beside: Scatterers | None = None, *, fourth: bool = True
+    ) -> Expectation:
+        """What echogenicity on the fine cells (R, J), or a cloud, scatters on average, and scatterers beside it.
+
+        fourth: whether anybody asks for the fourth cumulant.
+        """
         plan, power = self.setting.plan, self.setting.power
         if isinstance(diffuse, Scatterers):
-            return expect_cloud(power, joined(diffuse, beside) if beside else diffuse)
+            return expect_cloud(power, joined(diffuse, beside) if beside else diffuse, fourth=fourth)
         margin = (len(plan.grid.fine_x) - len(power.cell_x)) // 2
         part = np.s_[margin : margin + len(power.row_z), margin : margin + len(power.cell_x)]
         cells = diffuse[part]
-        square = cells**2 if self.rarity is None else cells**2 * self.rarity[part]
+        square = None
+        if fourth:
+            square = cells**2 if self.rarity is None else cells**2 * self.rarity[part]
         return expect(power, cells, square, self.density, KURTOSIS[self.scene.scatterers.amplitude], beside)
 
     @cached_property

@@ -298,30 +298,45 @@ def lateral_pass(cell_re, cell_im, bank_re, bank_im, start, reach, low, high, no
                 )
 
 
+@njit(cache=True, inline="always")
+def _gain(w0, bank_p, w1, bank_q, squared):
+    gain = w0 * bank_p + w1 * bank_q
+    return gain * gain if squared else gain
+
+
 @njit(cache=True)
-def _power_taps(w0, a, sa, w1, b, sb, taps, shared, bank, power, square, at, count, acc_power, acc_square, begin):
-    for t in range(taps):
+def _power_taps(w0, a, sa, w1, b, sb, taps, shared, squared, bank, cells, at, count, acc, begin):
+    one, two, three, t = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(0)
+    while shared and t + three < taps:  # four at a time: half as many loads and stores
+        g0 = _gain(w0, bank[a + t], w1, bank[b + t], squared)
+        g1 = _gain(w0, bank[a + t + one], w1, bank[b + t + one], squared)
+        g2 = _gain(w0, bank[a + t + two], w1, bank[b + t + two], squared)
+        g3 = _gain(w0, bank[a + t + three], w1, bank[b + t + three], squared)
+        for c in range(count):
+            first = g0 * cells[at + t + c] + g1 * cells[at + t + one + c]
+            acc[begin + c] += first + (g2 * cells[at + t + two + c] + g3 * cells[at + t + three + c])
+        t += two + two
+    while t < taps:
         p, q = a + t * sa, b + t * sb
         if shared:
-            gain = w0 * bank[p] + w1 * bank[q]
+            gain = _gain(w0, bank[p], w1, bank[q], squared)
             for c in range(count):
-                acc_power[begin + c] += gain * power[at + t + c]
-                acc_square[begin + c] += gain * gain * square[at + t + c]
+                acc[begin + c] += gain * cells[at + t + c]
         else:
             for c in range(count):
-                gain = w0 * bank[p + c] + w1 * bank[q + c]
-                acc_power[begin + c] += gain * power[at + t + c]
-                acc_square[begin + c] += gain * gain * square[at + t + c]
+                acc[begin + c] += _gain(w0, bank[p + c], w1, bank[q + c], squared) * cells[at + t + c]
+        t += one
 
 
 @njit(cache=True, parallel=True)
-def lateral_power(power, square, bank, start, reach, low, high, node, blend, pad, out_power, out_square):
-    """Incoherent twin of lateral_pass: sums of |B|^2 power and |B|^4 square; bank holds |B|^2, blended as such."""
-    rows, columns = out_power.shape
+def lateral_power(cells, squared, bank, start, reach, low, high, node, blend, pad, out):
+    """Incoherent twin of lateral_pass: sums of |B|^2 cells, or of |B|^4 cells; bank holds |B|^2, blended as such."""
+    rows, columns = out.shape
     for r in prange(rows):
         n = node[r]
-        out_power[r] = 0.0
-        out_square[r] = 0.0
+        out[r] = 0.0
+        if not cells[r].any():
+            continue
         w1 = np.float32(blend[r])
         w0 = np.float32(1.0) - w1
         m = n + 1 if w1 > 0 else n
@@ -341,13 +356,12 @@ def lateral_power(power, square, bank, start, reach, low, high, node, blend, pad
                 sb,
                 np.uint64(2 * half + 1),
                 block == 0,
+                squared,
                 bank,
-                power[r],
-                square[r],
+                cells[r],
                 np.uint64(begin + pad - half),
                 np.uint64(end - begin),
-                out_power[r],
-                out_square[r],
+                out[r],
                 np.uint64(begin),
             )
 

@@ -49,6 +49,15 @@ class Bank:
         """(start, reach, low, high, node, blend), in the kernels' order of arguments."""
         return self.start, self.reach, self.low, self.high, self.node, self.blend
 
+    def sums(self, columns: int) -> Plane:
+        """Sums over all taps of every row's kernel (R, C), where `re` holds powers."""
+        at_nodes = np.empty((len(self.reach), columns), np.float32)
+        pad, node = int(self.reach.max()), np.arange(len(self.reach))
+        ones, layout = np.ones((len(self.reach), columns + 2 * pad), np.float32), self.layout()[:4]
+        kernels().lateral_power(ones, False, self.re, *layout, node, np.zeros(len(node)), pad, at_nodes)
+        blend = self.blend.astype(np.float32)[:, None]
+        return (np.float32(1.0) - blend) * at_nodes[self.node] + blend * at_nodes[self.node + 1]
+
 
 def lateral_kernels(
     beam: Beam,

@@ -123,22 +123,22 @@ class CalibratedPower(PowerPlan):
             terms.append((banks[0], first, second.astype(np.float32), banks[1], fourth.astype(np.float32)))
         return terms
 
-    def columns(
-        self, power: NDArray[np.float32], square: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Sums of |PSF|^2 power and |PSF|^4 square over the cells (R2, J), at the columns: (Z, C) each."""
+    def columns(self, cells: NDArray[np.float32], *, squared: bool = False) -> NDArray[np.float32]:
+        """Sums of |PSF|^2 cells, or |PSF|^4 cells, over the cells (R2, J), at the columns (Z, C)."""
         grid, numba = self.plan.grid, kernels()
-        rows = len(self.row_z)
-        lateral = np.empty((2, rows, len(grid.column)), np.float32)
+        lateral = np.empty((len(self.row_z), len(grid.column)), np.float32)
         part = np.empty((len(grid.z), len(grid.column)), np.float32)
-        out = np.zeros((2, *part.shape), np.float32)
+        out = np.zeros(part.shape, np.float32)
         for second_bank, first, second, fourth_bank, fourth in self.terms:
-            for i, (cells, bank, taps) in enumerate(((power, second_bank, second), (square, fourth_bank, fourth))):
-                numba.lateral_power(cells, cells, bank.re, *bank.layout(), grid.pad, lateral[0], lateral[1])
-                numba.axial_power(lateral[0], first, taps, part)
-                out[i] += part
-        # a sum of few singular vectors is not above 0 everywhere
-        return np.maximum(out[0], 0.0), np.maximum(out[1], 0.0)
+            bank, taps = (fourth_bank, fourth) if squared else (second_bank, second)
+            numba.lateral_power(cells, False, bank.re, *bank.layout(), grid.pad, lateral)
+            numba.axial_power(lateral, first, taps, part)
+            out += part
+        return np.maximum(out, 0.0)  # a sum of few singular vectors is not above 0 everywhere
+
+    def uniform(self, strength: Array) -> NDArray[np.float32]:
+        """`columns` of cells that are `strength` (R2,) all along each row."""
+        return self.columns(np.repeat(strength.astype(np.float32)[:, None], len(self.cell_x), axis=1))
 
     def peak(self, x: Array, z: Array) -> Array:
         """Peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,)."""

@@ -133,9 +133,10 @@ class PowerPlan:
     @cached_property
     def tissue(self) -> Array:
         """Mean intensity (Z, X) of uniform 0 dB tissue."""
-        ones = np.ones((len(self.row_z), len(self.cell_x)), np.float32)
-        power = ones * (self.elevation_energies(self.row_z)[0] * self.cell_area).astype(np.float32)[:, None]
-        return self.blur(power, power)[0]
+        strength = self.elevation_energies(self.row_z)[0] * self.cell_area
+        if isinstance(self.plan.beam.transmit, PlaneScan):  # the shadow of the array is not uniform
+            return self.blur(np.repeat(strength.astype(np.float32)[:, None], len(self.cell_x), axis=1))
+        return self._pixels(self.uniform(strength))
 
     def at(self, x: Array, z: Array) -> tuple[Array, Array]:
         """Mean intensity of 0 dB tissue, and peak |PSF|^2 of a unit scatterer at elevation 0, at places (P,) in space.
@@ -238,33 +239,41 @@ class PowerPlan:
         """`far` (Z, X) of uniform 0 dB tissue."""
         return self.far_cells(np.ones((len(self.row_z), len(self.cell_x)), np.float32))
 
-    def columns(
-        self, power: NDArray[np.float32], square: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Sums of |PSF|^2 power and |PSF|^4 square over the cells (R2, J), at the columns: (Z, C) each."""
+    def columns(self, cells: NDArray[np.float32], *, squared: bool = False) -> NDArray[np.float32]:
+        """Sums of |PSF|^2 cells, or |PSF|^4 cells, over the cells (R2, J), at the columns (Z, C)."""
         grid, numba = self.plan.grid, kernels()
-        lateral = np.empty((2, len(self.row_z), len(grid.column)), np.float32)
-        numba.lateral_power(power, square, self.bank.re, *self.bank.layout(), grid.pad, lateral[0], lateral[1])
-        first, second_tap, fourth_tap = self.pulse_powers
-        columns = np.empty((2, len(grid.z), len(grid.column)), np.float32)
-        numba.axial_power(lateral[0], first, second_tap, columns[0])
-        numba.axial_power(lateral[1], first, fourth_tap, columns[1])
-        return columns[0], columns[1]
+        lateral = np.empty((len(self.row_z), len(grid.column)), np.float32)
+        numba.lateral_power(cells, squared, self.bank.re, *self.bank.layout(), grid.pad, lateral)
+        return self._axial(lateral, squared)
 
-    def blur(self, power: NDArray[np.float32], square: NDArray[np.float32]) -> tuple[Array, Array]:
-        """Sums of |PSF|^2 power and |PSF|^4 square over the cells (R2, J): two images (Z, X)."""
-        grid, numba, beam = self.plan.grid, kernels(), self.plan.beam
+    def uniform(self, strength: Array) -> NDArray[np.float32]:
+        """`columns` of cells that are `strength` (R2,) all along each row."""
+        return self._axial(self.bank.sums(len(self.plan.grid.column)) * strength.astype(np.float32)[:, None], False)
+
+    def _axial(self, lateral: NDArray[np.float32], squared: bool) -> NDArray[np.float32]:
+        grid, (first, second_tap, fourth_tap) = self.plan.grid, self.pulse_powers
+        columns = np.empty((len(grid.z), len(grid.column)), np.float32)
+        kernels().axial_power(lateral, first, fourth_tap if squared else second_tap, columns)
+        return columns
+
+    def blur(self, cells: NDArray[np.float32], *, squared: bool = False) -> Array:
+        """Sums of |PSF|^2 cells, or |PSF|^4 cells, over the cells (R2, J): an image (Z, X)."""
+        beam = self.plan.beam
         if isinstance(beam.transmit, PlaneScan):
             lit = beam.shadow(self.cell_x[None, :], np.maximum(self.row_z, beam.wavelength)[:, None]) ** 2
-            power, square = power * lit.astype(np.float32), square * (lit**2).astype(np.float32)
-        columns = self.columns(power, square)
-        # powers span many decades: pixels are read from columns in the logarithm
-        scale = [max(float(c.max()), 1e-37) for c in columns]
-        logs = [np.log(np.maximum(c / s, LOG_FLOOR)) for c, s in zip(columns, scale, strict=True)]
+            cells = cells * (lit**2 if squared else lit).astype(np.float32)
+        return self._pixels(self.columns(cells, squared=squared))
+
+    def _pixels(self, columns: NDArray[np.float32]) -> Array:
+        """Powers at the columns (Z, C), read at the pixels (Z, X) in the logarithm: they span many decades."""
+        grid = self.plan.grid
+        scale = max(float(columns.max()), 1e-37)
         index, weight = lagrange((grid.x - grid.column[0]) / grid.step[0], len(grid.column))
-        out = np.empty((len(grid.z), len(grid.x)), np.complex64)
-        numba.sample_columns(logs[0], logs[1], index, weight, out)
-        return np.exp(out.real.astype(np.float64)) * scale[0], np.exp(out.imag.astype(np.float64)) * scale[1]
+        logs = np.log(np.maximum(columns / scale, LOG_FLOOR))
+        pixels = np.zeros((len(grid.z), len(grid.x)), np.float32)
+        for tap in range(len(weight)):
+            pixels += weight[tap] * logs[:, index + tap]
+        return np.exp(pixels.astype(np.float64)) * scale
 
     @property
     def reference_depth(self) -> float:
@@ -292,7 +301,7 @@ class PowerPlan:
 def expect(
     power: PowerPlan,
     echogenicity: NDArray[np.float32],
-    square: NDArray[np.float32],
+    square: NDArray[np.float32] | None,
     density: float,
     kurtosis: float,
     beside: Scatterers | None = None,
@@ -300,30 +309,38 @@ def expect(
     """Diffuse mean intensity of a scene.
 
     echogenicity: (R2, J) power averaged over each cell of (row_z, cell_x).  square: its square over the local density
-    of scatterers, in units of `density`, likewise.  density: 3-D scatterers per m^3, inf for
-    the `field` model.  kurtosis: E[a^4] / E[a^2]^2 of the amplitudes' law.  beside: scatterers of these rms amplitudes
-    and random phases, so many that they add nothing to the fourth cumulant.
+    of scatterers, in units of `density`, likewise; None where nobody asks for the fourth cumulant.  density: 3-D
+    scatterers per m^3, inf for the `field` model.  kurtosis: E[a^4] / E[a^2]^2 of the amplitudes' law.  beside:
+    scatterers of these rms amplitudes and random phases, so many that they add nothing to the fourth cumulant.
     """
     second, fourth = power.elevation_energies(power.row_z)
     weighted = echogenicity * (second * power.cell_area).astype(np.float32)[:, None]
-    # the amplitudes are such that density E[a^2] = 1, hence density E[a^4] = kurtosis / density
-    fourth_weight = fourth * power.cell_area * (kurtosis / density)  # 0 for the `field` model
-    squares = square * fourth_weight.astype(np.float32)[:, None]
     far = power.far_cells(echogenicity)
     if beside is not None:
         strength = _strength(power, beside)
         weighted += _on_cells(power, beside, strength)
         far = far + power.far(beside.x, beside.z, strength)
-    mean, total = power.blur(weighted, squares)
+    mean = power.blur(weighted)
+    total = np.zeros(mean.shape)
+    if square is not None and density < math.inf:
+        # the amplitudes are such that density E[a^2] = 1, hence density E[a^4] = kurtosis / density
+        fourth_weight = fourth * power.cell_area * (kurtosis / density)
+        total = power.blur(square * fourth_weight.astype(np.float32)[:, None], squared=True)
     return Expectation(mean + far, total, power.tissue + power.far_tissue)
 
 
-def expect_cloud(power: PowerPlan, scatterers: Scatterers) -> Expectation:
-    """Diffuse mean intensity of a given cloud over random phases of its scatterers; the fourth cumulant is negative."""
+def expect_cloud(power: PowerPlan, scatterers: Scatterers, *, fourth: bool) -> Expectation:
+    """Diffuse mean intensity of a given cloud over random phases of its scatterers.
+
+    fourth: whether anybody asks for the fourth cumulant, which is negative.
+    """
     strength = _strength(power, scatterers)
     far = power.far(scatterers.x, scatterers.z, strength)
-    mean, fourth = power.blur(*(_on_cells(power, scatterers, values) for values in (strength, strength**2)))
-    return Expectation(mean + far, -fourth, power.tissue + power.far_tissue)
+    mean = power.blur(_on_cells(power, scatterers, strength)) + far
+    total = np.zeros(mean.shape)
+    if fourth:
+        total = -power.blur(_on_cells(power, scatterers, strength**2), squared=True)
+    return Expectation(mean, total, power.tissue + power.far_tissue)
 
 
 def _strength(power: PowerPlan, scatterers: Scatterers) -> Array:

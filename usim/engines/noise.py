@@ -66,14 +66,10 @@ class NoisePlan:
         """Standard deviation (Z, X) of `_image` of unit white noise; inf where a column has no aperture."""
         grid = self.plan.grid
         columns = grid.column[::2]
-        ones = np.ones((len(self._row), len(columns) + 2 * self._pad), np.float32)
-        lateral = np.empty((2, len(self._row), len(columns)), np.float32)
-        bank = self._bank
-        power = bank.re**2 + bank.im**2
-        kernels().lateral_power(ones, ones, power, *bank.layout(), self._pad, lateral[0], lateral[1])
+        lateral = replace(self._bank, re=self._bank.re**2 + self._bank.im**2).sums(len(columns))
         first, table = self._pulse_rows
         variance = np.empty((len(grid.z), len(columns)), np.float32)
-        kernels().axial_power(lateral[0], first, (np.abs(table) ** 2).astype(np.float32), variance)
+        kernels().axial_power(lateral, first, (np.abs(table) ** 2).astype(np.float32), variance)
         pixels = np.array([np.interp(grid.x, columns, line) for line in variance])
         # every beam of a sector leaves the array
         least = 0.0 if isinstance(self.plan.beam, SectorBeam) else HEARD * pixels.max()
