@@ -172,13 +172,15 @@ def build_bank(column, end, depth, k, half_rx, aperture, phase, gain, tap_spacin
         at = start[n]
         _store(pupil, 0, False, cos, sin, 1, re[at:], im[at:])
         at += taps
+        left, right = low[n], columns - high[n]
         for side in range(2):
-            count = low[n] if side == 0 else columns - high[n]
+            count = left if side == 0 else right
             if count == 0:
                 continue
             outermost = -column[0] if side == 0 else column[columns - 1]
-            pupil = np.empty((2, count, taps), np.float32)
-            _pupils(end - outermost, spacing, count, aperture, k[n], half_rx[n], z, tap, pupil)
+            if side == 0 or left == 0 or outermost != -column[0]:  # else both sides are one
+                pupil = np.empty((2, max(left, right), taps), np.float32)
+                _pupils(end - outermost, spacing, pupil.shape[1], aperture, k[n], half_rx[n], z, tap, pupil)
             for m in range(count):
                 place = at + m if side == 0 else at + count - 1 - m
                 _store(pupil, m, side == 0, cos, sin, count, re[place:], im[place:])

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from usim.engines.compiled import kernels
 from usim.phantom.tissue import ANECHOIC_DB, Clusters, Fibres, Texture
 
 if TYPE_CHECKING:
@@ -121,9 +122,9 @@ class Field:
     def _read(self, x: Array, z: Array) -> Array:
         field, x0, z0 = self._nodes
         (u, v), spacing = self._own(x, z), self._length / NODES
-        nodes = np.stack([(v / spacing - z0).ravel(), (u / spacing - x0).ravel()])
-        value = ndimage.map_coordinates(field, nodes, order=1, mode="nearest", prefilter=False)
-        return np.asarray(value.reshape(x.shape))
+        value = np.empty(x.size)
+        kernels("texture").between_nodes(field, u.ravel(), v.ravel(), 1.0 / spacing, x0, z0, value)
+        return value.reshape(x.shape)
 
 
 @functools.lru_cache(maxsize=4)
