@@ -42,20 +42,21 @@ class Ply(NamedTuple):
 
 
 class Patch(NamedTuple):
-    """Where one ply lies among places: the indices, and its share there, None where it is 1."""
+    """Where one ply lies among places: their indices in flat order, x and z, and its share there, None where it is 1."""
 
     ply: Ply
     index: Any
+    x: Array
+    z: Array
     share: Array | None
 
 
 @dataclass(frozen=True, eq=False)
 class Cover:
-    """What lies at places x, z (one shape, metres): every ply of the scene that reaches them, the lowest first."""
+    """What lies at places of one shape: every ply of the scene that reaches them, the lowest first."""
 
     scene: Scene
-    x: Array
-    z: Array
+    shape: tuple[int, ...]
     patches: tuple[Patch, ...]
 
     def labels(self, softest: float = math.inf) -> NDArray[np.uint16]:
@@ -63,13 +64,12 @@ class Cover:
 
         softest: leave out what has a wider edge, metres.
         """
-        labels = np.zeros(self.x.shape, dtype=np.uint16)
-        for ply, index, share in self.patches:
+        labels = np.zeros(math.prod(self.shape), dtype=np.uint16)
+        for ply, index, _, _, share in self.patches:
             if share is not None and isinstance(ply.part, Region) and ply.part.edge > softest:
                 continue
-            chosen = index if share is None else tuple(axis[share >= 0.5] for axis in index)
-            labels[chosen] = ply.label
-        return labels
+            labels[index if share is None else index[share >= 0.5]] = ply.label
+        return labels.reshape(self.shape)
 
     def echogenicity(self) -> Array:
         """Scattering strength as a power relative to the reference tissue; exactly 0 where the scene is anechoic."""
@@ -77,14 +77,14 @@ class Cover:
 
     def echogenicity_db(self) -> Array:
         """Scattering strength in dB of the reference tissue; -100 where anechoic."""
-        level = np.empty(self.x.shape)
+        level = np.empty(math.prod(self.shape))
         for patch in self.patches:
             own = self._level_of(patch)
             if patch.share is not None:
                 below, share = 10.0 ** (level[patch.index] / 10.0), patch.share
                 own = 10.0 * np.log10((1.0 - share) * below + share * 10.0 ** (own / 10.0))
             level[patch.index] = own
-        return level
+        return level.reshape(self.shape)
 
     def attenuation(self) -> Array:
         """dB/cm/MHz, one way; the medium's where no region gives one."""
@@ -102,26 +102,23 @@ class Cover:
 
     def _laid(self, own: Callable[[Patch], Array | float]) -> Array:
         """Values of each ply over those below; where it is soft the two mix by its share."""
-        values = np.empty(self.x.shape)
+        values = np.empty(math.prod(self.shape))
         for patch in self.patches:
             index, share = patch.index, patch.share
             values[index] = own(patch) if share is None else (1.0 - share) * values[index] + share * own(patch)
-        return values
+        return values.reshape(self.shape)
 
     def _power_of(self, patch: Patch) -> Array | float:
-        power, (field, image), places = _power(patch.ply.part.echogenicity), patch.ply[3:], self._places(patch)
+        power, (field, image), places = _power(patch.ply.part.echogenicity), patch.ply[3:], (patch.x, patch.z)
         power = power if field is None else power * field.power(*places)
         return power if image is None else power * power_at(image, *places)
 
     def _level_of(self, patch: Patch) -> Array | float:
-        level, (field, image), places = _decibels(patch.ply.part.echogenicity), patch.ply[3:], self._places(patch)
+        level, (field, image), places = _decibels(patch.ply.part.echogenicity), patch.ply[3:], (patch.x, patch.z)
         level = level if field is None else level + field.decibels(*places)
         if image is None:
             return level
         return np.maximum(level + 10.0 * np.log10(np.maximum(power_at(image, *places), 1e-30)), ANECHOIC_DB)
-
-    def _places(self, patch: Patch) -> tuple[Array, Array]:
-        return self.x[patch.index], self.z[patch.index]
 
 
 def cover_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Cover:
@@ -131,31 +128,31 @@ def cover_at(scene: Scene, x: ArrayLike, z: ArrayLike) -> Cover:
     patches = []
     for ply in _plies(scene.background, scene.regions, scene.box):
         if ply.outline is None:
-            patches.append(Patch(ply, np.s_[...], None))
+            patches.append(Patch(ply, np.s_[:], *(np.broadcast_to(values, shape).ravel() for values in (x, z)), None))
             continue
         sigma = _sigma(ply.part)
         # Only the points in the bounding box are looked at closely.
         index, near_x, near_z = _within(_widened(ply.outline.box, SOFT_REACH * sigma), x, z)
         if sigma:
             share = ndtr(ply.outline.distance(near_x, near_z, SOFT_REACH * sigma) / -sigma)
-            patches.append(Patch(ply, index, share))
+            patches.append(Patch(ply, index, near_x, near_z, share))
         else:
-            inside = ply.outline.inside(near_x, near_z)
-            patches.append(Patch(ply, tuple(axis[inside] for axis in index), None))
-    return Cover(scene, np.broadcast_to(x, shape), np.broadcast_to(z, shape), tuple(patches))
+            inside = np.flatnonzero(ply.outline.inside(near_x, near_z))
+            patches.append(Patch(ply, index[inside], near_x[inside], near_z[inside], None))
+    return Cover(scene, shape, tuple(patches))
 
 
-def _within(box: Box, x: Array, z: Array) -> tuple[tuple[NDArray[np.intp], ...], Array, Array]:
-    """Indices of the places in a box, and their x and z; x and z broadcast."""
+def _within(box: Box, x: Array, z: Array) -> tuple[NDArray[np.intp], Array, Array]:
+    """Flat indices of the places in a box, and their x and z; x and z broadcast."""
     left, right, top, bottom = box
     beside, level = (x >= left) & (x <= right), (z >= top) & (z <= bottom)
     if x.ndim == z.ndim == 2 and x.shape[0] == z.shape[1] == 1:
         rows, columns = np.flatnonzero(level), np.flatnonzero(beside)
-        index = np.repeat(rows, len(columns)), np.tile(columns, len(rows))
-        return index, x[0, index[1]], z[index[0], 0]
-    found = np.nonzero(beside & level)
-    shape = np.broadcast_shapes(x.shape, z.shape)
-    return found, np.broadcast_to(x, shape)[found], np.broadcast_to(z, shape)[found]
+        index = (rows[:, None] * x.shape[1] + columns).ravel()
+        return index, np.tile(x[0, columns], len(rows)), np.repeat(z[rows, 0], len(columns))
+    found = np.flatnonzero(beside & level)
+    x, z = np.broadcast_arrays(x, z)
+    return found, x.ravel()[found], z.ravel()[found]
 
 
 @functools.lru_cache(maxsize=2)
