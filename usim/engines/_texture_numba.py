@@ -6,7 +6,7 @@ from numba import njit
 
 
 @njit(cache=True)
-def between_nodes(field, u, v, per_length, first_u, first_v, out):
+def read_lattice(field, u, v, per_length, first_u, first_v, out):
     """Values at places u, v (P,), metres, linear between the nodes of field (V, U), into out (P,).
 
     Node (0, 0) lies at (first_u, first_v) / per_length; outside the field goes on as on its border.

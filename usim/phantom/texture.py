@@ -123,7 +123,7 @@ class Field:
         field, x0, z0 = self._nodes
         (u, v), spacing = self._own(x, z), self._length / NODES
         value = np.empty(x.size)
-        kernels("texture").between_nodes(field, u.ravel(), v.ravel(), 1.0 / spacing, x0, z0, value)
+        kernels("texture").read_lattice(field, u.ravel(), v.ravel(), 1.0 / spacing, x0, z0, value)
         return value.reshape(x.shape)
 
 
