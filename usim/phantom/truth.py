@@ -42,7 +42,7 @@ class Ply(NamedTuple):
 
 
 class Patch(NamedTuple):
-    """Where one ply lies among places: their indices in flat order, x and z, and its share there, None where it is 1."""
+    """Where one ply lies among places: their flat indices, x and z, and its share there, None where it is 1."""
 
     ply: Ply
     index: Any
