@@ -95,6 +95,9 @@ SETTINGS = {
     "low frequency": {"probe": "L7-4", "transmit": "{type: focused, depth: 25 mm, f_number: 2}"},
     "sharp transmit": {"transmit": "{type: focused, depth: 15 mm, f_number: 1.5, apodization: hann}"},
     "loose receive": {"receive": "{f_number: 4, apodization: hamming}"},
+    "wide beams": {"transmit": "{type: focused, depth: 20 mm, f_number: 6}", "receive": "{f_number: 6}"},
+    "widest beams": {"transmit": "{type: focused, depth: 20 mm, f_number: 18}", "receive": "{f_number: 18}"},
+    "shallow focus": {"transmit": "{type: focused, depth: 12 mm, f_number: 4}", "receive": "{f_number: 2.5}"},
     "long burst": {"transmit": "{type: focused, depth: 20 mm, f_number: 3, cycles: 4}"},
 }
 

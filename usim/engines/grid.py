@@ -22,6 +22,10 @@ RESAMPLING_DB = -62.5  # aim for each axis; both, the kernels' tails and the ble
 HALF_FILTER = 10  # taps on either side of the decimation filters
 COLUMN_TAPS = 8  # internal columns read per pixel; twice as many between every second column
 PULSE_TAIL = 3e-7  # energy of the pulse that may lie beyond its half-length
+BENT = 40.0  # wavelengths times two-way f-number squared: deeper, a beam is too narrow to see its curvature
+BENT_WIDTHS = 8.0  # wavelengths times f-number to either side in which a beam is looked at
+BENT_POINTS = 512
+BENT_FLOOR = 1e-6  # of the strongest: what is left out is below the filters' own errors
 SLOPES = 50  # samples of the pupil per unit of slope
 PEDESTAL = 3e-3
 OPEN_BAND = 0.4  # cycles per fine cell up to which edge waves are taken along
@@ -70,8 +74,35 @@ def lateral_band(beam: Beam, z: Array) -> tuple[Array, Array]:
     else:
         shift = round(abs(math.sin(beam.steering)) * SLOPES)
         pupil = np.pad(receive, (SLOPES - shift, SLOPES + shift)) + np.pad(receive, (SLOPES + shift, SLOPES - shift))
-    used = np.abs(pupil) > 1e-6 * np.abs(pupil).max()
-    return np.linspace(-2.0, 2.0, pupil.size)[used] / beam.wavelength, pupil[used] ** 2 / np.max(pupil) ** 2
+    frequency, power = np.linspace(-2.0, 2.0, pupil.size) / beam.wavelength, pupil**2 / np.max(pupil) ** 2
+    power = np.maximum(power, _bent_band(beam, z, frequency))
+    used = power > 1e-12
+    return frequency[used], power[used]
+
+
+def _bent_band(beam: Beam, z: Array, frequency: Array) -> Array:
+    """Power (F,) of a focused scan's two-way beam below the near field, the most at any depth, where it matters.
+
+    A wide beam (a high f-number close by) sees the curvature of the wavefront, k xi^2 / z, which the pupil has not:
+    at f/6 and 20 mm a grid for the pupil alone is at -30 dB of the definition, at f/12 it is useless.
+    """
+    if not isinstance(beam.transmit, FocusedScan):
+        return np.zeros(frequency.shape)
+    top = max(z[0], NEAR_FIELD * beam.transmit.depth)
+    sharp = math.hypot(1.0 / beam.receive.f_number, 1.0 / beam.transmit.f_number)
+    if BENT * beam.wavelength < top * sharp**2:
+        return np.zeros(frequency.shape)
+    half = BENT_WIDTHS * beam.wavelength * beam.receive.f_number
+    offset = np.linspace(-half, half, BENT_POINTS)
+    taper = np.hanning(BENT_POINTS)
+    most = np.zeros(frequency.shape)
+    for depth in np.geomspace(top, z[-1], 3):
+        field = beam.lateral(offset, 0.0 * offset, float(depth)) * taper
+        spectrum = np.fft.fftshift(np.abs(np.fft.fft(field)) ** 2)
+        at = np.fft.fftshift(np.fft.fftfreq(BENT_POINTS, offset[1] - offset[0]))
+        most = np.maximum(most, np.interp(frequency, at, spectrum / spectrum.max(), left=0.0, right=0.0))
+    most = np.maximum(most, most[::-1])
+    return np.where(most > BENT_FLOOR, most, 0.0)
 
 
 def with_pedestal(band: tuple[Array, Array], widest: float) -> tuple[Array, Array]:
