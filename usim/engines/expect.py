@@ -263,7 +263,9 @@ class PowerPlan:
         if isinstance(beam.transmit, PlaneScan):
             lit = beam.shadow(self.cell_x[None, :], np.maximum(self.row_z, beam.wavelength)[:, None]) ** 2
             cells = cells * (lit**2 if squared else lit).astype(np.float32)
-        return self._pixels(self.columns(cells, squared=squared))
+        peak = max(float(cells.max()), 1e-37)
+        # of order 1: the kernels' tails times strengths in their own units are too small for single precision
+        return self._pixels(self.columns(cells / np.float32(peak), squared=squared)) * peak
 
     def _pixels(self, columns: NDArray[np.float32]) -> Array:
         """Powers at the columns (Z, C), read at the pixels (Z, X) in the logarithm: they span many decades."""
