@@ -15,9 +15,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from usim.engines.bank import Bank, lateral_kernels, shared_columns, taps_of
+from usim.engines.bank import BLEND_TOLERANCE, Bank, lateral_kernels, shared_columns, taps_of
 from usim.engines.compiled import kernels
-from usim.engines.grid import blend_nodes, kernel_rate
+from usim.engines.grid import between_nodes, blend_nodes, kernel_rate
 from usim.engines.psf import Plan, pulse_table
 from usim.engines.resample import lagrange
 from usim.scatterers import Scatterers
@@ -86,17 +86,31 @@ class PowerPlan:
 
     @cached_property
     def bank(self) -> Bank:
-        """|T R|^2 at depth nodes; the imaginary plane is empty."""
-        plan, beam = self.plan, self.plan.beam
-        nodes, node, blend = blend_nodes(kernel_rate(beam, self.row_z), self.row_z, POWER_BLEND_TOLERANCE)
+        """|T R|^2 at depth nodes; the imaginary plane is empty.
+
+        The plan's own kernels, squared, as deep as it has them for every column: they are denser than these need be.
+        """
+        plan, beam, column, step = self.plan, self.plan.beam, self.plan.grid.column, self.plan.grid.step[0]
+        nodes, zone, known = self._nodes(self.row_z, POWER_BLEND_TOLERANCE), plan.grid.zones[0], 0
+        if zone.stride == 1:
+            near = 2 * self._nodes(plan.grid.row[zone.rows], BLEND_TOLERANCE)
+            nodes, known = np.concatenate((near, nodes[nodes > near[-1]])), len(near) - 1
         depth = np.maximum(self.row_z[nodes], beam.wavelength)
-        reach = np.interp(depth, plan.grid.row, plan.reach)
-        taps = taps_of(reach, plan.grid.step[0], plan.grid.pad)
-        shared = shared_columns(beam, plan.grid.column, depth, receive_only=False)
-        re, im, start = lateral_kernels(beam, plan.grid.column, depth, plan.grid.step[0], taps, shared)
-        np.multiply(re, re, out=re)
-        re += im * im
-        return Bank(re, np.empty(0, np.float32), start, taps, *shared, node, blend)
+        taps = taps_of(np.interp(depth, plan.grid.row, plan.reach), step, plan.grid.pad)
+        low, high = shared_columns(beam, column, depth, receive_only=False)
+        shared = low[known:], high[known:]
+        re, im, start = lateral_kernels(beam, column, depth[known:], step, taps[known:], shared)
+        power = re * re + im * im
+        if known:
+            own = plan.banks[0]
+            end = own.start[known]
+            power = np.concatenate((own.re[:end] ** 2 + own.im[:end] ** 2, power))
+            start = np.concatenate((own.start[:known], end + start))
+            taps[:known], low[:known], high[:known] = own.reach[:known], own.low[:known], own.high[:known]
+        return Bank(power, np.empty(0, np.float32), start, taps, low, high, *between_nodes(nodes))
+
+    def _nodes(self, row: Array, tolerance: float) -> NDArray[np.int64]:
+        return blend_nodes(kernel_rate(self.plan.beam, row), row, tolerance)[0]
 
     @cached_property
     def pulse_powers(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:

@@ -244,8 +244,14 @@ def blend_nodes(
     nodes = np.unique(np.searchsorted(turned, np.arange(0.0, turned[-1])))
     if nodes[-1] != len(row) - 1:
         nodes = np.append(nodes, len(row) - 1)
-    index = np.clip(np.searchsorted(nodes, np.arange(len(row)), side="right") - 1, 0, len(nodes) - 2)
-    return nodes, index, (np.arange(len(row)) - nodes[index]) / (nodes[index + 1] - nodes[index])
+    return nodes, *between_nodes(nodes)
+
+
+def between_nodes(nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each row (R,) up to the last node the node at or above it, and how far it is towards the next one."""
+    row = np.arange(nodes[-1] + 1)
+    index = np.clip(np.searchsorted(nodes, row, side="right") - 1, 0, len(nodes) - 2)
+    return index, (row - nodes[index]) / (nodes[index + 1] - nodes[index])
 
 
 def kernel_rate(beam: Beam, row: Array) -> Array:
