@@ -46,8 +46,8 @@ def fake_renderer(monkeypatch, make_frame):
         def __init__(self, phantom, *, seed=None):
             self.seed = seed
 
-        def render(self, index, look=0):
-            return make_frame(index, look=look, seed=self.seed)
+        def frame(self, number):
+            return make_frame(number, seed=self.seed)
 
     monkeypatch.setattr(usim.generate, "Renderer", Fake)
 
@@ -132,10 +132,10 @@ def test_an_empty_folder_and_new_parents_are_fine(tmp_path, phantom, fake_render
 
 
 def test_a_run_without_a_finished_shard_leaves_nothing(tmp_path, phantom, fake_renderer, monkeypatch):
-    def broken(self, index, look=0):
+    def broken(self, number):
         raise DataError("cloud.npz: damaged")
 
-    monkeypatch.setattr(usim.generate.Renderer, "render", broken)
+    monkeypatch.setattr(usim.generate.Renderer, "frame", broken)
     with pytest.raises(DataError, match=r"cloud\.npz"):
         generate(phantom, tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()

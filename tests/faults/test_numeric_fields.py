@@ -70,6 +70,7 @@ EXAMPLES = {
     Pulsation: [
         {"center": PLACE["center"], "radius": 3 * MM, "amplitude": 0.1, "heart_rate": 1, "phase": 0.1, "reach": 9 * MM},
         {"axis": [[MM, 20 * MM], [9 * MM, 20 * MM]], "radius": 3 * MM, "amplitude": 0.1},
+        {"path": [[MM, 20 * MM], [9 * MM, 20 * MM]], "radius": 3 * MM, "amplitude": 0.1, "reach": 9 * MM},
     ],
     Flow: [
         {

@@ -194,7 +194,8 @@ def test_nested_repeats_that_no_corner_shows_are_stopped_while_drawing():
         ({"at": None}, r"regions\.0\.at: this key is required and missing"),
         ({"at": [0, "2 s"]}, r"regions\.0\.at\.1: 2 s is a time, not a length"),
         ({"at": [0, "2 m"]}, r"regions\.0\.at\.1: 2 m is beyond"),
-        ({"at": [0, {"uniform": ["1 mm", "9 mm"]}]}, r"regions\.0\.group\.0\.center\.1: must be greater than 0"),
+        ({"at": [{"uniform": ["9 mm", "199 mm"]}, 0], "group": [{**DISC, "center": ["3 mm", 0]}]},
+         r"regions\.0\.group\.0\.center\.0: 0\.202 m is beyond 0\.2 m"),
         ({"angel": 3}, r"regions\.0\.angel: unknown key; did you mean 'angle'\? \(allowed: angle, apart, at, group"),
         ({"echogenicity": 3}, r"regions\.0\.echogenicity: unknown key"),
         ({"repeat": -1}, r"regions\.0\.repeat: -1 is below 0"),
@@ -223,9 +224,9 @@ def test_mistakes_are_refused_where_they_are_written(change, message):
 
 
 def test_both_ends_of_ranges_are_checked_through_groups():
-    deep = {"normal": ["0 mm", "1.5 mm"]}
-    group = {"at": [0, {"uniform": ["4 mm", "20 mm"]}], "group": [{**DISC, "center": [0, deep]}]}
-    with pytest.raises(ConfigError, match=r"regions\.0\.group\.0\.center\.1: must be greater than 0 \(got -0\.002 m\)"):
+    aside = {"normal": ["0 mm", "1.5 mm"]}
+    group = {"at": [{"uniform": ["-196 mm", "4 mm"]}, "9 mm"], "group": [{**DISC, "center": [aside, 0]}]}
+    with pytest.raises(ConfigError, match=r"regions\.0\.group\.0\.center\.0: must be at least -0\.2 m \(got -0\.202 m\)"):
         phantom_of(group)
     assert outline_of(draw(phantom_of({**group, "at": [0, "7 mm"]})).regions[0])
 

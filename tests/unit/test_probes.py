@@ -187,14 +187,18 @@ def test_impossible_waveforms_are_refused(samples, message):
 @pytest.mark.parametrize(
     ("probe", "field"),
     [
-        ("C5-2v", "radius"),
         ({**ELEMENT, "positions": PLACES}, "positions"),
         ({"preset": "L11-5v", "impulse_response": {"samples": [1, 1], "sampling_frequency": 1e8}}, "impulse_response"),
     ],
 )
-def test_phantoms_need_a_linear_array(probe, field):
-    with pytest.raises(ConfigError, match=rf"probe\.{field}: phantom files need a linear \(or phased linear\) array"):
+def test_phantoms_need_a_row_or_an_arc(probe, field):
+    with pytest.raises(ConfigError, match=rf"probe\.{field}: phantom files need a row or an arc of elements"):
         Scene(**SCENE, probe=probe)
+
+
+def test_a_convex_array_needs_a_sector():
+    with pytest.raises(ConfigError, match=r"image: 'C5-2v' is convex and scans a sector; give `angle` and `depth`"):
+        Scene(**SCENE, probe="C5-2v")
 
 
 @pytest.mark.parametrize("probe", ["P4-2v", "P6-3", {**ROW, "kerf": {"uniform": ["0.08 mm", "0.1 mm"]}}])
