@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from usim.errors import ConfigError
 from usim.units import did_you_mean, show
 
-_PLACE = re.compile(r"Value error, ([a-z]\w*(?:\.\w+)+): ")
+_PLACE = re.compile(r"Value error, ([a-z]\w*)((?:\.\w+)*): ")
 _AT_KEY = "[key]"  # ends pydantic's path where the key of a mapping is wrong, not its value
 
 
@@ -51,10 +51,10 @@ def refusals(error: ValidationError, model: type[BaseModel]) -> list[Refusal]:
 
 def _refusal(detail: ErrorDetails, model: type[BaseModel]) -> Refusal:
     path, keys = _follow(detail["loc"], model)
-    if not path and (place := _PLACE.match(detail["msg"])):
-        # a check of the whole that says where: the place becomes the path
-        parts = (int(part) if part.isdigit() else part for part in place[1].split("."))
-        return Refusal(tuple(parts), False, detail["msg"][place.end() :])
+    if (place := _PLACE.match(detail["msg"])) and place[1] in keys:
+        # a check of the whole that says where: the place becomes part of the path
+        inside = (int(part) if part.isdigit() else part for part in place[2].split(".")[1:])
+        return Refusal((*path, place[1], *inside), False, detail["msg"][place.end() :])
     kind, got, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         hint = did_you_mean(str(path[-1]), keys)
@@ -102,7 +102,7 @@ def _follow(loc: tuple[str | int, ...], model: type[BaseModel]) -> tuple[tuple[s
         last = step == len(loc) - 1
         if tagged and len(models) > 1:
             models = tagged
-        elif isinstance(part, int) or last or keyed:
+        elif isinstance(part, int) or keyed or (last and not fields):
             path.append(part)
             keyed = False
         elif fields:

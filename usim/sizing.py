@@ -122,6 +122,8 @@ def plan_run(
     for word in store:
         if word not in STORABLE:
             raise ConfigError(f"store: {word!r} is unknown; allowed are {', '.join(STORABLE)}")
+    if "iq" in store and phantom.document.get("compound") is not None:
+        raise ConfigError("store: iq: the images of a compound are means of powers and have none; leave iq out")
     frames = _positive("frames", phantom.frames if frames is None else frames)
     seed = phantom.seed if seed is None else seed
     if not 0 <= seed < 2**63:

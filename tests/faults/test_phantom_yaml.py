@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from usim.errors import ConfigError
+from usim.errors import ConfigError, UsimError
 from usim.phantom.draw import draw
 from usim.phantom.load import load_phantom, phantom_from_text
 from usim.phantom.strict_yaml import read_yaml
@@ -177,3 +177,36 @@ def test_any_document_loads_or_is_refused(text):
 @given(DOCUMENTS)
 def test_10000_documents_load_or_are_refused(text):
     loads_or_refuses(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "message"),
+    [
+        ("image: {x: [0, 1 cm], z: [2 cm, 1 cm], pixels: [8, 8]}", "[2 cm, 1 cm]", "image.z: the end"),
+        ("interfaces: [{path: [[0, 1 cm], [0, 1 cm]], amplitude: 0}]", "[[0, 1 cm]", "interfaces.0.path: points 1 and"),
+        ("sweep: {slices: 3, step: 1 mm}", "{slices", "sweep: needs scatterers in three dimensions"),
+        ("transmit: {type: focused, depth: 2 cm}\nangles: [0, 5 deg]", "[0, 5", "angles: only plane waves are steered"),
+        ("scatterers: {model: field}\nengine: sir", "sir", "engine: sir needs scatterers"),
+        (
+            "sequence: {times: 3, rate: 1 Hz, motions: [{type: strain, center: [0, 1 cm], rate: 1}]}",
+            "{type: strain",
+            "sequence.motions.0: the strain reaches 200 %",
+        ),
+        (
+            "regions: [{name: a, shape: circle, center: [0, 1 cm], radius: 1 mm, echogenicity: 0}]\n"
+            "sequence: {times: 2, rate: 9 Hz, motions: [{type: flow, region: a, velocity: 0}, "
+            "{type: flow, region: a , velocity: 1 mm/s}]}",
+            "a , velocity",
+            "sequence.motions.1.region: 'a' has a flow already, motion 0",
+        ),
+        ("scatterers: {file: .}", ".}", "scatterers.file: "),
+    ],
+)
+def test_what_does_not_fit_is_shown_where_it_is_written(text, value, message):
+    """Checks of several keys together name one of them, and the caret stands below its value."""
+    whole = "".join(line for line in MINIMAL.splitlines(True) if not text.startswith(line.split(":")[0])) + text
+    with pytest.raises(UsimError) as caught:
+        phantom_from_text(whole)
+    found = str(caught.value)
+    before = whole[: whole.index(value)]
+    assert found.startswith(f"phantom:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}: {message}"), found

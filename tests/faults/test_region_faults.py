@@ -72,7 +72,7 @@ def test_only_drawn_clouds_are_sparse_in_places(scatterers):
 
 def test_both_ends_of_a_range_are_looked_at():
     region = f"- {{shape: annulus, {PLACE}, inner: {{uniform: [1 mm, 3 mm]}}, outer: 2 mm}}"
-    with pytest.raises(ConfigError, match=r"inner: 3 mm must be smaller than outer, 2 mm"):
+    with pytest.raises(ConfigError, match=r"inner\.uniform\.1: 3 mm must be smaller than outer, 2 mm"):
         phantom_from_text(f"{BASE}regions:\n  {region}\n")
 
 

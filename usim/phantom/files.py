@@ -44,7 +44,7 @@ def read_file(path: Path, kind: str, most: int, sha256: str = "") -> tuple[bytes
     except FileNotFoundError:
         raise DataError(f"{path}: no such {kind}; the path starts at the phantom file's folder") from None
     except OSError as error:
-        raise ResourceError(f"{path}: can't be read ({error.strerror})") from None
+        raise ResourceError(f"{path}: can't be read ({error.strerror}); name a file that you may read") from None
     digest = hashlib.sha256(raw).hexdigest()
     if sha256 and digest != sha256:
         raise DataError(f"{path}: sha256 is {digest}, expected {sha256}: the file has changed")

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from usim.description import Refusal, refusals
-from usim.errors import ConfigError, DataError, ResourceError
+from usim.errors import ConfigError, ResourceError, UsimError
 from usim.phantom import ranges
 from usim.phantom.cloud import read_cloud
 from usim.phantom.files import locate, read_file, remember
@@ -229,7 +229,7 @@ def _read_files(marked: Marked, text: str, source: str, base: Path) -> tuple[tup
             done.add((holder, scene.box))
             try:
                 hashes[holder.file] = _read_file(holder, scene.box, base)
-            except (ConfigError, DataError) as error:
+            except UsimError as error:
                 key, message = blamed(error, holder)
                 refusal = Refusal(_origin((*path, key or "file"), corner.origins), False, message)
                 raise type(error)(_line(_mark(refusal, marked), refusal, text, source)) from None

@@ -224,7 +224,7 @@ class Scene(Description):
         if steered and not isinstance(self.transmit, PlaneScan):
             raise ValueError(f"{steered}: only plane waves are steered; choose transmit: {{type: plane}}")
         if self.angles and self.compound and self.compound.angles:
-            raise ValueError("angles and compound.angles exclude each other: images of each angle, or their mean")
+            raise ValueError("angles: they and compound.angles exclude each other: images of each angle, or their mean")
         return self
 
     @model_validator(mode="after")
@@ -236,6 +236,7 @@ class Scene(Description):
         from usim.phantom.deform import farthest, forward, moments
 
         names = [part.name for region in self.regions for part in region.parts]
+        flowing = dict[str, int]()
         for i, motion in enumerate(self.sequence.motions):
             if isinstance(motion, Flow):
                 if motion.region not in names:
@@ -243,6 +244,11 @@ class Scene(Description):
                     raise ValueError(
                         f"sequence.motions.{i}.region: no region has the name '{show(motion.region)}'"
                         f"{did_you_mean(motion.region, names)} (named are: {named})"
+                    )
+                if flowing.setdefault(motion.region, i) != i:
+                    raise ValueError(
+                        f"sequence.motions.{i}.region: '{show(motion.region)}' has a flow already, motion "
+                        f"{flowing[motion.region]}; leave one of the two out"
                     )
                 if isinstance(self.scatterers, CloudFile):
                     raise ValueError(f"sequence.motions.{i}: a cloud that is given moves with tissue; it has no flow")
