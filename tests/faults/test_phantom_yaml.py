@@ -209,4 +209,5 @@ def test_what_does_not_fit_is_shown_where_it_is_written(text, value, message):
         phantom_from_text(whole)
     found = str(caught.value)
     before = whole[: whole.index(value)]
-    assert found.startswith(f"phantom:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}: {message}"), found
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    assert found.startswith(f"phantom:{line}:{column}: {message}"), found

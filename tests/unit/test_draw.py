@@ -104,7 +104,7 @@ def test_texture_is_drawn_only_when_the_phantom_is_random():
 def test_draws_that_do_not_fit_together_are_named():
     image = {**BASE["image"], "x": [{"uniform": [-0.02, 0.01]}, {"uniform": [0.0, 0.02]}]}
     phantom = phantom_from_dict({**BASE, "image": image})
-    message = r"frame \d+ of seed 0 draws values that do not fit together(.|\n)*image: x:"
+    message = r"frame \d+ of seed 0 draws values that do not fit together(.|\n)*image\.x:"
     with pytest.raises(ConfigError, match=message):
         [draw(phantom, index=index) for index in range(100)]
 

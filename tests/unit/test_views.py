@@ -118,6 +118,12 @@ def test_compounded_images_are_stored_with_their_looks(tmp_path):
     assert 1.0 < frame.truth.looks.mean() < 2.0
 
 
+def test_iq_of_compounds_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(ConfigError, match="leave iq out"):
+        generate(phantom("compound: {frequencies: [6 MHz, 8 MHz]}\n"), tmp_path / "out", store=["iq"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_drawn_parameters_make_the_frame_again():
     text = "compound: {frequencies: [{uniform: [5 MHz, 6 MHz]}, 8 MHz]}\nlooks: 2\nseed: 3\n"
     frame = Renderer(phantom(text)).frame(5)

@@ -342,7 +342,8 @@ def expect(
     if square is not None and density < math.inf:
         # the amplitudes are such that density E[a^2] = 1, hence density E[a^4] = kurtosis / density
         fourth_weight = fourth * power.cell_area * (kurtosis / density)
-        total = power.blur(square * fourth_weight.astype(np.float32)[:, None], squared=True)
+        unit = math.ldexp(1.0, math.frexp(float(fourth_weight.max()))[1])  # some 1e-34: dark tissue would be lost
+        total = power.blur(square * (fourth_weight / unit).astype(np.float32)[:, None], squared=True) * unit
     return Expectation(mean + far, total, power.tissue + power.far_tissue)
 
 
