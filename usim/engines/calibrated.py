@@ -31,7 +31,7 @@ Index = NDArray[np.int64]
 DENSER = 16  # samples of the axial factors between those that were computed; linear interpolation is then at -70 dB
 LEAST_PEAK = 1e-30  # |PSF|^2 below which no echo comes back
 STEEPEST = 20.0  # degrees, of plane waves: at 30 the exact engine's truth is 0.6 dB off (measured)
-RECIPE = 2  # of the calibration; a new number makes old files on disk unused
+RECIPE = 3  # of the calibration; a new number makes old files on disk unused
 
 
 def blend_depths(depth: Array, row: Array) -> tuple[Index, Array]:
@@ -53,7 +53,7 @@ class CalibratedPlan(psf.Plan):
         """What the exact engine's images hold beyond the bank; kept on disk too."""
         (_, depth), rows, descriptions = self.extent, self.grid.row, self.sir.descriptions
         arrays = cached_arrays(
-            _name("clutter", clutter.LATERAL_STEP, clutter.AXIAL_STEP, clutter.WIDEST, *descriptions),
+            _name("clutter", clutter.LATERAL_STEP, clutter.AXIAL_STEP, clutter.WIDEST, _mark(self), *descriptions),
             lambda: vars(clutter.measure(self.sir, self.scale, depth, rows, self.reach, self.grid.half_pulse)),
             {f.name for f in fields(Clutter)},
         )
@@ -204,7 +204,7 @@ def plan(
     grid: Grid = replace(separable.grid, zones=(Zone(slice(0, len(separable.grid.row)), 1),))
     sir = sir_image.plan(probe, transmit, receive, medium, image)
     bank = cached_arrays(
-        _name("calibration", calibrate.RANK, *sir.descriptions),
+        _name("calibration", calibrate.RANK, _mark(separable), *sir.descriptions),
         lambda: calibrate.calibrate(sir, separable.beam, grid, separable.reach).arrays(),
         {f.name for f in fields(Calibration)},
     )
@@ -225,6 +225,12 @@ def _refuse(probe: Probe, transmit: FocusedScan | PlaneScan, image: Image) -> No
             f"engine: sir is made, holds plane waves of up to {STEEPEST:g} deg; steer less, or choose engine: psf with "
             "psf: separable"
         )
+
+
+def _mark(plan: psf.Plan) -> str:
+    """Hash of the internal grid and the kernels' reach: what is computed on another grid is of no use."""
+    parts = (plan.grid.row, plan.grid.column, plan.reach, np.array([plan.grid.pad, plan.grid.half_pulse]))
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
 
 def _name(kind: str, *depends: Any) -> str:
