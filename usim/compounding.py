@@ -10,8 +10,9 @@ and E ln I = integral (exp(-t) - M(t)) / t dt over t > 0 (Frullani): the truth o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from usim.engines.correlation import rho_between
 from usim.frame import Truth
 from usim.intensity import drop_db, looks_of_drop, looks_of_variance
 from usim.phantom.schema import Scene
+from usim.phantom.truth import label_names
 from usim.speckle import DB_PER_NEPER, FLOOR_DB, digamma_minus_log
 from usim.stage import Image, Stage
 
@@ -89,12 +91,15 @@ class Compounded:
     @cached_property
     def truth(self) -> Truth:
         """The truths; those of the scene are the first member's."""
-        first = self.members[0].truth
-        resolved = np.mean([10.0 ** (stage.truth.resolved_db / 10.0) for stage in self.members], axis=0)
-        few = np.max([stage.truth.few_scatterers for stage in self.members], axis=0)
-        shared = replace(first, resolved_db=(10.0 * np.log10(resolved)).astype(np.float32), few_scatterers=few)
+        resolved = np.mean([10.0 ** (stage.resolved_db / 10.0) for stage in self.members], axis=0)
+        shared: dict[str, Any] = {
+            "resolved_db": (10.0 * np.log10(resolved)).astype(np.float32),
+            "few_scatterers": np.max([stage.few_scatterers for stage in self.members], axis=0),
+            "label_names": label_names(self.scene),
+            **self.members[0].pixel_truth,
+        }
         if not self.in_power:
-            return replace(shared, bmode=np.mean([stage.truth.bmode for stage in self.members], axis=0))
+            return Truth(bmode=np.mean([stage.bmode for stage in self.members], axis=0), **shared)
         _, fixed = self._modes
         laws, count = [stage.law for stage in self.members], len(self.members)
         # the same few scatterers are seen by all members: their number's correction is that of one image
@@ -103,7 +108,7 @@ class Compounded:
         drawn = digamma_minus_log(1.0 / np.clip(inverse_nu, 1e-9, 1e3))
         decay = np.exp(-np.minimum(fixed.sum(axis=-1) / np.maximum(diffuse, 1e-30), 80.0))
         bmode = np.maximum(self._decibel + DB_PER_NEPER * decay * drawn, FLOOR_DB).astype(np.float32)
-        return replace(shared, bmode=bmode, looks=self.looks.astype(np.float32))
+        return Truth(bmode=bmode, looks=self.looks.astype(np.float32), **shared)
 
     @cached_property
     def screen(self) -> Screen | None:
@@ -133,7 +138,7 @@ class Compounded:
             drop = self._decibel - 10.0 * np.log10(np.maximum(diffuse + fixed, 1e-30))
             return self.screen.mean(diffuse, fixed, fourth, looks_of_drop(drop, ratio))
         looks = looks_of_variance(self._log_variance)
-        level = np.mean([stage.truth.bmode for stage in self.members], axis=0, dtype=np.float64)
+        level = np.mean([stage.bmode for stage in self.members], axis=0, dtype=np.float64)
         return self.screen.mean_of(level - drop_db(looks, ratio), ratio, np.zeros_like(level), looks)
 
     @property

@@ -65,6 +65,7 @@ class Renderer:
         self._stages = Recent[Stage | Compounded](MOST_STAGES if shape.look > 1 or shape.angle > 1 else 1)
         self._pictures = Recent[Truth](MOST_STAGES if shape.look > 1 or shape.angle > 1 else 1)
         self._scenes = Recent[Scene](1)
+        self._clouds = Recent[Scatterers | None](1)
         self._rhos = Recent[dict[str, Any]](1)
         self._greys: dict[tuple[int, View], tuple[Any, Any]] = {}
 
@@ -90,9 +91,10 @@ class Renderer:
             self._settings.get(_setting_key(each), functools.partial(Setting.of, each)) for each in company
         )
         scene = company[number]
+        given = self._clouds.get(scene.scatterers, lambda: load_cloud(self.phantom, scene))
         time = view.time / scene.sequence.rate if scene.sequence else 0.0
         elevation = scene.sweep.elevations[view.slice] if scene.sweep else 0.0
-        return Stage(scene, settings[number], load_cloud(self.phantom, scene), time, elevation, settings)
+        return Stage(scene, settings[number], given, time, elevation, settings)
 
     def image(self, index: int, look: int = 0) -> NDArray[np.float32]:
         """B-mode (Z, X) of scene `index` in dB, without its truth, which costs as much again."""

@@ -380,19 +380,39 @@ class Stage:
         }
 
     @cached_property
-    def truth(self) -> Truth:
-        """The four truths, of a sector those of its lines."""
-        grid, law = self.setting.plan.grid, self.law
+    def bmode(self) -> NDArray[np.float32]:
+        """Expectation of the image (Z, X) in dB."""
+        law = self.law
+        return mean_bmode(law.mean + law.noise, np.abs(law.coherent) ** 2, law.fourth).astype(np.float32)
+
+    @property
+    def resolved_db(self) -> NDArray[np.float32]:
+        """`resolved` (Z, X) in dB, at least FLOOR_DB."""
+        return (10.0 * np.log10(np.maximum(self.resolved, 10.0 ** (FLOOR_DB / 10.0)))).astype(np.float32)
+
+    @property
+    def few_scatterers(self) -> NDArray[np.uint8]:
+        """1 in pixels (Z, X) of fewer than FEW_SCATTERERS."""
+        law = self.law
         diffuse = law.mean + law.noise
         few = (np.abs(law.fourth) > (2.0 / FEW_SCATTERERS) * diffuse**2) & (diffuse > 10.0 ** (FLOOR_DB / 10.0))
-        resolved = 10.0 * np.log10(np.maximum(self.resolved, 10.0 ** (FLOOR_DB / 10.0)))
-        x, z = self.setting.plan.geometry.to_space(grid.x[None, :], grid.z[:, None])
+        return few.astype(np.uint8)
+
+    @property
+    def pixel_truth(self) -> dict[str, NDArray]:
+        """`scene_truth` at the image's pixels, of a sector those of its lines."""
+        grid = self.setting.plan.grid
+        return self.scene_truth(*self.setting.plan.geometry.to_space(grid.x[None, :], grid.z[:, None]))
+
+    @cached_property
+    def truth(self) -> Truth:
+        """The four truths, of a sector those of its lines."""
         return Truth(
-            bmode=mean_bmode(diffuse, np.abs(law.coherent) ** 2, law.fourth).astype(np.float32),
-            resolved_db=resolved.astype(np.float32),
-            few_scatterers=few.astype(np.uint8),
+            bmode=self.bmode,
+            resolved_db=self.resolved_db,
+            few_scatterers=self.few_scatterers,
             label_names=label_names(self.scene),
-            **self.scene_truth(x, z),
+            **self.pixel_truth,
         )
 
     @cached_property
