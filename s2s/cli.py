@@ -141,54 +141,57 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
 
 @cli.command()
 @click.option(
-    "--sim", is_flag=False, flag_value="training", metavar="[PHANTOM]",
-    help="Simulate the frames of a phantom, a file or a shipped name; of `training` when none is named.",
+    "--sim", is_flag=False, flag_value="evaluation", metavar="[PHANTOM]",
+    help="Simulate scenes: the suites of the evaluation, or those of a phantom, a file or a shipped name.",
 )  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), help="Or take them from a folder or file that usim wrote.")
 @click.option(
     "-m", "--method", multiple=True, required=True, metavar="MODEL",
     help="A checkpoint, the folder of a training, or a filter such as nlm or lee:window=9; once for each.",
 )  # fmt: skip
-@click.option("--frames", type=click.IntRange(1), help="How many frames; 12 of a simulation, all of data by default.")
-@click.option("--seed", type=click.IntRange(0), help="Of the simulation; 1000 by default, never that of a training.")
+@click.option("--frames", type=click.IntRange(1), help="Scenes of each suite, 12 by default; all of data.")
+@click.option("--seed", type=click.IntRange(0), help="Of the simulation, 0 by default; never meets that of a training.")
+@click.option("--engine", type=click.Choice(["psf", "sir"]), help="With --sim: what makes the images; sir is exact.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="HTML", help="Write a page with pictures.")
-@click.option("--json", type=click.Path(path_type=Path), metavar="JSON", help="Write every score of every frame.")
+@click.option("--json", type=click.Path(path_type=Path), metavar="JSON", help="Write every score of every scene.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
 @click.pass_context
 def evaluate(context: click.Context, /, sim: str | None, data: Path | None, method: tuple[str, ...],
-             frames: int | None, seed: int | None, output: Path | None, json: Path | None,
+             frames: int | None, seed: int | None, engine: str | None, output: Path | None, json: Path | None,
              device: str) -> None:  # fmt: skip
-    """Score methods against the truth, all of them on the same frames: a table, an HTML page, JSON.
+    """Score methods against the truth, all of them on the same scenes: a table, an HTML page, JSON.
 
-    The frames are simulated or were stored by usim generate; the untouched images are the first row.
+    The scenes are simulated or were stored by usim generate. Blurred and darkened images are judged too: a metric that
+    such a control wins says nothing.
 
     \b
     Example:
       s2s evaluate --sim -m nlm -m srad -o report.html
     """
-    from s2s import evaluate as judge
+    from s2s.evaluation import cases, files, results, run, table
 
     if (sim is None) == (data is None):
-        raise click.UsageError("say where frames come from: either --sim, or --data with a folder that usim wrote")
-    if data is not None and seed is not None:
-        raise click.UsageError("--seed belongs to --sim; stored frames are what they are")
-    judge.refuse_target(output, ".html")
-    judge.refuse_target(json, ".json")
-    denoisers = judge.load_denoisers(method, device)
+        raise click.UsageError("say where scenes come from: either --sim, or --data with a folder that usim wrote")
+    if data is not None and (seed is not None or engine is not None):
+        raise click.UsageError("--seed and --engine belong to --sim; stored frames are what they are")
+    files.refuse_target(output, ".html")
+    files.refuse_target(json, ".json")
+    denoisers = files.load_denoisers(method, device)
     if data is not None:
-        stored = judge.stored_frames(data, frames)
-        chosen, count, source = iter(stored), len(stored), f"{len(stored)} of {data}"
+        chosen = cases.stored_cases(data, frames)
+        scenes, count, source = iter(chosen), len(chosen), f"{len(chosen)} of {data}"
     else:
-        count, first = frames or judge.DEFAULT_FRAMES, judge.DEFAULT_SEED if seed is None else seed
-        chosen, source = judge.simulated_frames(str(sim), first, count), f"{count} of phantom {sim}, seed {first}"
+        each, first, suites = frames or cases.DEFAULT_SCENES, seed or cases.DEFAULT_SEED, cases.suites_of(str(sim))
+        scenes = cases.simulated_cases(suites, seed=first, scenes=each, engine=engine or "")
+        count, source = each * len(suites), f"{each} of {sim}, seed {first}"
     with _bar(context, count) as done:
-        about = judge.origin(source, denoisers, _command(context))
-        result = judge.evaluate(judge.functions(denoisers), chosen, progress=done, about=about)
-    click.echo(judge.table(result))
+        about = files.origin(source, denoisers, _command(context))
+        result = run.evaluate(files.functions(denoisers), scenes, progress=done, about=about)
+    click.echo(table.table(result))
     if json is not None:
-        judge.write_text(json, judge.to_json(result))
+        files.write_text(json, results.to_json(result))
     if output is not None:
-        from s2s.report import write_report
+        from s2s.report.page import write_report
 
         write_report(result, output)
         if not context.obj["quiet"]:
@@ -196,15 +199,15 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
 
 
 @contextlib.contextmanager
-def _bar(context: click.Context, frames: int) -> Iterator[Callable[[int], None]]:
-    """Yield the function that is called after each frame; it moves a bar on stderr, or nothing when quiet."""
+def _bar(context: click.Context, scenes: int) -> Iterator[Callable[[], None]]:
+    """Yield the function that is called after each scene; it moves a bar on stderr, or nothing when quiet."""
     check = context.obj["interrupts"].check
     if context.obj["quiet"]:
-        yield lambda done: check()
+        yield check
         return
-    with click.progressbar(length=frames, label="evaluating", file=sys.stderr) as bar:
+    with click.progressbar(length=scenes, label="evaluating", file=sys.stderr) as bar:
 
-        def show(done: int) -> None:
+        def show() -> None:
             check()
             bar.update(1)
 

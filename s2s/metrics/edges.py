@@ -7,10 +7,26 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from s2s.metrics.detection import pair_means
+from s2s.metrics.fidelity import shown
+from s2s.metrics.frame_view import PLATEAU, REACH
+from s2s.metrics.judged import Judged
+from s2s.metrics.metric import Metric
+
 Array = NDArray[np.float64]
 
-#: Metres: the profile reaches this far to either side, its plateaus begin here, its bins are this wide.
-REACH, PLATEAU, BIN = 2.5e-3, 1.25e-3, 0.1e-3
+METRICS = (
+    Metric("edge_mm", "edge", "resolution", "10 to 90 % width of the edges of regions", "mm", "nearer", "edge_true_mm"),
+    Metric("edge_true_mm", "edge of the truth", "resolution", "the same of truth/bmode", "mm", "none"),
+    Metric("edge_skipped", "left out", "resolution", "regions too small, or of less than 6 dB true contrast",
+           better="none", digits=0),
+)  # fmt: skip
+
+#: True contrast in dB that an edge needs to be measured: speckle in the mean of a profile is about 1 dB.
+LEAST_CONTRAST_DB = 6.0
+
+#: Metres: the bins of the profile are this wide.
+BIN = 0.1e-3
 
 
 def edge_width(image_db: ArrayLike, distance: Array, usable: NDArray[np.bool_]) -> float:
@@ -55,3 +71,24 @@ def _crossing(place: Array, curve: Array, level: float) -> float:
     """Where a rising curve that begins below `level` reaches it."""
     k = int(np.argmax(curve >= level))
     return float(np.interp(level, curve[k - 1 : k + 1], place[k - 1 : k + 1]))
+
+
+def measure(scene: Judged) -> dict[str, float]:
+    """The group's metrics of a scene: means over the regions where image and truth can be measured."""
+    view = scene.view
+    image, truth = (shown(values, view.dynamic_range) for values in (scene.image, view.truth_db))
+    pairs = []
+    for region in view.regions:
+        cut = truth[region.window]
+        if not region.has_areas or not region.has_plateaus:
+            continue
+        if abs(cut[region.inside].mean() - cut[region.ring].mean()) < LEAST_CONTRAST_DB:
+            continue
+        widths = (
+            1e3 * edge_width(image[region.window], region.distance, region.edge),
+            1e3 * edge_width(cut, region.distance, region.edge),
+        )
+        if not any(map(math.isnan, widths)):
+            pairs.append(widths)
+    measured, true = pair_means(pairs)
+    return {"edge_mm": measured, "edge_true_mm": true, "edge_skipped": float(len(view.regions) - len(pairs))}

@@ -7,9 +7,18 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from s2s.metrics.judged import Judged
+from s2s.metrics.metric import Metric
 from usim.errors import DataError
 
 Array = NDArray[np.float64]
+
+METRICS = (
+    Metric("psnr", "PSNR", "fidelity", "20 log10(dynamic range / rms error) against truth/bmode", "dB"),
+    Metric("psnr_fit", "PSNR fit", "fidelity", "PSNR after the rising tone curve that brings the image closest", "dB"),
+    Metric("ssim", "SSIM", "fidelity", "structural similarity to truth/bmode", digits=3),
+    Metric("ssim_fit", "SSIM fit", "fidelity", "SSIM after the same tone curve", digits=3),
+)
 
 #: Standard deviation of SSIM's Gaussian window in pixels, and the smallest side of an image that holds the window.
 SSIM_SIGMA, SSIM_SIDE = 1.5, 11
@@ -87,3 +96,8 @@ def fidelity(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float) -> 
         "ssim": ssim(image_db, truth_db, dynamic_range),
         "ssim_fit": ssim(fitted, truth_db, dynamic_range),
     }
+
+
+def measure(scene: Judged) -> dict[str, float]:
+    """The group's metrics of a scene."""
+    return fidelity(scene.image, scene.view.truth_db, scene.view.dynamic_range)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from s2s.domain import LOG_BIAS_DB
 from s2s.metrics.distance import signed_distance
-from s2s.metrics.edges import PLATEAU, REACH
 from usim.errors import DataError
 from usim.frame import Frame
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+#: Metres: the profile across an edge reaches this far to either side, and its plateaus begin here.
+REACH, PLATEAU = 2.5e-3, 1.25e-3
 #: Metres around a point target that belong to nobody: a bright point's main lobe and its first side lobes.
 POINT_MARGIN = 1.5e-3
 #: Metres that a region's inside and its ring keep from borders, and how far the ring reaches.
@@ -66,7 +69,11 @@ class FrameView:
 
     truth_db: the image without speckle in dB (H, W).  labels: 0 is background, k the k-th of `label_names` (H, W).
     x, z: pixel centres in metres, (W,) and (H,).  dynamic_range: dB from black to white.  points: (x, z) of the point
-    targets in metres (P, 2).
+    targets, wires among them, in metres (P, 2).
+    noisy_db: the image before a method saw it, clipped to the dynamic range (H, W).
+    resolved_db, echogenicity_db: these truths (H, W), 0 dB tissue being at the level that it has in an image without
+    attenuation and shading.  insonified: where there is an image at all (H, W).
+    scene: plain data, the scene as it was drawn.
     """
 
     truth_db: Array
@@ -76,19 +83,27 @@ class FrameView:
     z: Array
     dynamic_range: float
     points: Array
+    noisy_db: Array
+    resolved_db: Array
+    echogenicity_db: Array
+    insonified: Mask
+    scene: Mapping[str, Any]
 
     @classmethod
     def of(cls, frame: Frame) -> FrameView:
         """The view of a frame; raises DataError when the frame does not tell its dynamic range."""
         try:
-            dynamic_range = float(frame.params["scene"]["image"]["dynamic_range"])
-            points = np.array([point["position"] for point in frame.params.get("points", ())], dtype=np.float64)
+            scene = frame.params["scene"]
+            dynamic_range, headroom = (float(scene["image"][key]) for key in ("dynamic_range", "headroom"))
+            found = [point["position"] for kind in ("points", "wires") for point in frame.params.get(kind, ())]
+            points = np.array(found, dtype=np.float64).reshape(-1, 2)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"frame: its parameters lack scene.image.dynamic_range or hold broken points ({error!r}); "
+                f"frame: its parameters lack scene.image.dynamic_range or headroom, or hold broken points ({error!r}); "
                 "use frames that usim made"
             ) from error
         truth = frame.truth
+        tissue = -headroom - LOG_BIAS_DB
         return cls(
             truth_db=truth.bmode.astype(np.float64),
             labels=truth.labels,
@@ -96,7 +111,12 @@ class FrameView:
             x=frame.axes.x,
             z=frame.axes.z,
             dynamic_range=dynamic_range,
-            points=points.reshape(-1, 2),
+            points=points,
+            noisy_db=np.clip(frame.bmode.astype(np.float64), -dynamic_range, 0.0),
+            resolved_db=truth.resolved_db.astype(np.float64) + tissue,
+            echogenicity_db=truth.echogenicity_db.astype(np.float64) + tissue,
+            insonified=np.ones(truth.labels.shape, bool) if truth.mask is None else truth.mask.astype(bool),
+            scene=scene,
         )
 
     @property

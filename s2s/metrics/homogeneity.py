@@ -6,6 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from s2s.metrics.fidelity import shown
+from s2s.metrics.judged import Judged
+from s2s.metrics.metric import Metric
+
+METRICS = (
+    Metric(
+        "hom", "Hom", "gameable", "grey-level co-occurrence homogeneity; knows no truth", truth="hom_true", digits=3,
+        fooled_by="any blur, any dark or flat display curve",
+    ),
+    Metric("hom_true", "Hom of the truth", "gameable", "the same of truth/bmode", better="none", digits=3),
+)  # fmt: skip
 
 #: Grey levels of the co-occurrence matrix.
 LEVELS = 256
@@ -27,3 +37,9 @@ def hom(image_db: ArrayLike, dynamic_range: float) -> float:
     """
     grey = np.rint((shown(image_db, dynamic_range) / dynamic_range + 1.0) * (LEVELS - 1))
     return float(np.mean(1.0 / (1.0 + np.diff(grey, axis=1) ** 2)))
+
+
+def measure(scene: Judged) -> dict[str, float]:
+    """The group's metrics of a scene."""
+    view = scene.view
+    return {"hom": hom(scene.image, view.dynamic_range), "hom_true": hom(view.truth_db, view.dynamic_range)}

@@ -7,6 +7,17 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from s2s.metrics.fidelity import shown
+from s2s.metrics.judged import Judged
+from s2s.metrics.metric import Metric
+
+METRICS = (
+    Metric(
+        "enl", "ENL", "speckle left", "equivalent number of looks in the background; 1 for fully developed speckle",
+        digits=1, fooled_by="any blur, any curve that compresses grey levels",
+    ),
+)  # fmt: skip
+
 
 def enl(image_db: ArrayLike, truth_db: ArrayLike, mask: NDArray[np.bool_]) -> float:
     """Equivalent number of looks where `mask` (H, W) holds: mean^2 / variance of the intensity over the truth's.
@@ -28,3 +39,10 @@ def enl(image_db: ArrayLike, truth_db: ArrayLike, mask: NDArray[np.bool_]) -> fl
     intensity = 10.0 ** ((difference - difference.max()) / 10.0)
     variance = float(intensity.var())
     return float(intensity.mean()) ** 2 / variance if variance else math.inf
+
+
+def measure(scene: Judged) -> dict[str, float]:
+    """The group's metrics of a scene."""
+    view = scene.view
+    image, truth = (shown(values, view.dynamic_range) for values in (scene.image, view.truth_db))
+    return {"enl": enl(image, truth, view.background)}

@@ -15,7 +15,7 @@ SOURCES = [path for package in ("usim", "s2s") for path in sorted((ROOT / packag
 #: Floors of the house, top first: s2s stands on usim. A module may import from its own floor or below.
 FLOORS = (
     ("s2s.cli", "s2s.__main__"),
-    ("s2s.ask", "s2s.evaluate", "s2s.report", "s2s.run", "s2s.files", "s2s.listing"),
+    ("s2s.ask", "s2s.evaluation", "s2s.report", "s2s.run", "s2s.files", "s2s.listing"),
     ("s2s.denoise", "s2s.train", "s2s.held_out"),
     ("s2s.data", "s2s.recordings", "s2s.checkpoint", "s2s.images", "s2s.metrics"),
     ("s2s.methods",),
@@ -64,7 +64,7 @@ HEAVY = {"numpy", "h5py", "rich", "pydantic", "yaml", "numba", "scipy", "torch",
 FILES_BELONG_TO = {"usim.cli", "usim.generate", "usim.sizing", "usim.view", "usim.info", "usim.streams", "usim"}
 FILES_BELONG_TO |= {"usim.match"}
 FILES_BELONG_TO |= {
-    "s2s.evaluate",
+    "s2s.evaluation",
     "s2s.report",
     "s2s.run",
     "s2s.files",

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2s.evaluate import COLUMNS, MISSING, NOISY, Evaluation, Picture, notes, number, region_names, write_text
+from s2s.evaluation.files import write_text
+from s2s.evaluation.results import Evaluation, Picture
+from s2s.evaluation.table import COLUMNS, notes, number
+from s2s.metrics.battery import METRICS
 from s2s.metrics.fidelity import shown
-from s2s.metrics.score import DEFINITIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 _PANEL, _MOST_COLUMNS, _DPI = 3.3, 4, 110
 #: Side of the detail as a part of the image's.
 _DETAIL = 1 / 3
-
-_BOLD = "bold: the best PSNR; a strong blur can win SSIM, ENL and Hom, and no column says all"
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -71,13 +71,11 @@ def page(evaluation: Evaluation, title: str) -> str:
         _facts(evaluation.about),
         "<h2>Scores</h2>",
         _scores(evaluation),
-        _regions(evaluation),
-        "".join(f'<p class="notes">{html.escape(line)}</p>' for line in [*notes(evaluation), _BOLD]),
-        _frame_by_frame(evaluation),
+        "".join(f'<p class="notes">{html.escape(line)}</p>' for line in notes(evaluation)),
         "<h2>Pictures</h2>" if evaluation.pictures else "",
         *(_pictures(picture) for picture in evaluation.pictures),
         "<h2>What the numbers are</h2>",
-        _definitions(DEFINITIONS.items()),
+        _definitions((metric.title, metric.meaning) for metric in METRICS.values()),
     ]
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
     body = "\n".join(parts)
@@ -101,43 +99,16 @@ def _definitions(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _scores(evaluation: Evaluation) -> str:
-    """The table; the best PSNR is set bold, and nothing that a blur can win."""
-    best = {
-        column.metric: max((column.mean(evaluation, method) for method in evaluation.methods), key=_value)
-        for column in COLUMNS
-        if column.judged
-    }
+    metrics = [METRICS[name] for name in COLUMNS if name in evaluation.metrics]
     rows = []
     for method in evaluation.methods:
         cells = [html.escape(method)]
-        for column in COLUMNS:
-            text, spread = column.mean(evaluation, method), column.spread(evaluation, method)
-            strong = text != MISSING and text == best.get(column.metric)
-            cells.append((f"<b>{text}</b>" if strong else text) + (f"<small>{spread}</small>" if spread else ""))
-        rows.append([*cells, number(1e3 * evaluation.seconds(method), 1)])
-    return _table(["method", *(column.title for column in COLUMNS), "ms/frame"], rows)
-
-
-def _value(text: str) -> float:
-    return -math.inf if text == MISSING else float(text)
-
-
-def _regions(evaluation: Evaluation) -> str:
-    """gCNR by the name of regions, where they have several."""
-    names = region_names(evaluation)
-    if len(names) < 2:
-        return ""
-    rows = []
-    for name in names:
-        true = evaluation.statistics(NOISY, f"gcnr_true/{name}").mean
-        found = [evaluation.statistics(method, f"gcnr/{name}") for method in evaluation.methods]
-        cells = [
-            f"{number(one.mean, 3)}<small>±{number(one.std, 3)}</small>"
-            if one.count > 1 else number(one.mean, 3) for one in found
-        ]  # fmt: skip
-        rows.append([html.escape(name), number(true, 3), *cells])
-    head = ["region", "true", *(html.escape(method) for method in evaluation.methods)]
-    return f"<h3>gCNR of each region</h3>{_table(head, rows)}"
+        for metric in metrics:
+            one = evaluation.mean(method, metric.name)
+            ends = f"{number(one.low, metric.digits)} to {number(one.high, metric.digits)}"
+            cells.append(f"{number(one.mean, metric.digits)}<small>{ends}</small>")
+        rows.append([*cells, number(evaluation.costs[method].milliseconds, 1)])
+    return _table(["method", *(metric.title for metric in metrics), "ms"], rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -146,15 +117,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="wide"><table><tr>{top}</tr>\n{body}</table></div>'
 
 
-def _frame_by_frame(evaluation: Evaluation) -> str:
-    if evaluation.frames < 2:
-        return ""
-    plot = _image(draw_scores(evaluation), "PSNR after the tone fit of every frame", grey=False)
-    return f"<h2>Frame by frame</h2>{plot}"
-
-
 def _pictures(picture: Picture) -> str:
-    name = f"Frame {picture.frame}"
+    name = f"{picture.suite}, scene {picture.scene}"
     whole = _image(draw_picture(picture), f"{name}: noisy, denoised, truth")
     detail = _image(draw_picture(picture, detail_of(picture)), f"{name}, detail")
     return f"<h3>{name}, {picture.dynamic_range:.0f} dB from black to white</h3>{whole}{detail}"
@@ -198,25 +162,6 @@ def detail_of(picture: Picture) -> tuple[slice, slice]:
     inner = variance[starts[0], starts[1]]
     top, left = np.unravel_index(int(np.argmax(inner)), inner.shape)
     return slice(int(top), int(top) + sides[0]), slice(int(left), int(left) + sides[1])
-
-
-def draw_scores(evaluation: Evaluation) -> Figure:
-    """The matplotlib figure of PSNR after the tone fit, frame by frame."""
-    from matplotlib.ticker import MaxNLocator
-
-    figure = _figure(9.0, 3.4)
-    panel = figure.subplots()
-    for mark, method in zip("osD^vP*X<>" * len(evaluation.methods), evaluation.methods, strict=False):
-        values = evaluation.values(method, "psnr_fit")
-        (line,) = panel.plot(np.arange(len(values)), values, marker=mark, markersize=5, linewidth=1.2, label=method)
-        if method == NOISY:
-            line.set(color="0.6", linestyle="--")
-    panel.set_xlabel("frame")
-    panel.set_ylabel("PSNR after tone fit [dB]")
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
-    return figure
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from s2s.evaluate import NOISY, Column, Evaluation, Row, evaluate, notes, stored_frames, table, to_json
 from scipy import ndimage
 
 import usim
 from s2s import evaluate as judge
 from s2s.cli import main
-from s2s.evaluate import NOISY, Column, Evaluation, Row, evaluate, notes, stored_frames, table, to_json
 from s2s.report import detail_of, draw_picture, page, write_report
 from usim.errors import ConfigError, DataError, ResourceError
 from usim.frame import Axes

@@ -1,0 +1,151 @@
+"""What is judged: scenes, each with the images that a method is given and what may be known of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2s.metrics.frame_view import FrameView
+from s2s.metrics.judged import IMAGE, LOOK, PROBE, SHAM
+from usim.errors import DataError
+from usim.frame import Frame
+from usim.io.dataset import open_frames
+from usim.phantom.load import Phantom, load_phantom, phantom_from_dict
+from usim.pipeline import Renderer
+
+Image = NDArray[np.float32]
+
+PICTURE_FILES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".npy", ".npz", ".dcm"})
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One image that a method is given.
+
+    role: see s2s.metrics.judged.  given: the image (h, w) in dB, clipped to [-dynamic range, 0].  view: of the scene.
+    undo: brings what the method made of `given` to the pixels and the scale of the view.
+    """
+
+    role: str
+    given: Image
+    view: FrameView
+    undo: Callable[[Image], Image] = lambda image: image
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One scene of a suite.
+
+    suite: the name of its phantom.  scene: its number there.  frames: by role, that of `IMAGE` first.
+    changed: whether methods are also given the image with another gain, size and so on.
+    """
+
+    suite: str
+    scene: int
+    frames: Mapping[str, Frame]
+    changed: bool = False
+
+    def tasks(self) -> Iterator[Task]:
+        """Every image that a method is given, the one that all metrics judge first."""
+        for role, frame in self.frames.items():
+            view = FrameView.of(frame)
+            yield Task(role, view.noisy_db.astype(np.float32), view)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A shipped phantom of the evaluation, and the further images of each scene that methods are given.
+
+    sham: the same places in tissue alone, all regions having its echogenicity.  looks: further independent draws.
+    probe: the same anatomy through this one.  changed: see Case.
+    """
+
+    phantom: str
+    sham: bool = False
+    looks: int = 0
+    probe: str = ""
+    changed: bool = False
+
+
+#: The suites that `--sim evaluation` stands for.
+SUITES = (
+    Suite("evaluation/speckle-only"),
+    Suite("evaluation/lesions", sham=True),
+    Suite("evaluation/wires"),
+    Suite("evaluation/edges"),
+    Suite("evaluation/contrast-ladder"),
+    Suite("evaluation/shadows"),
+)
+#: What stands for all of them.
+ALL = "evaluation"
+DEFAULT_SEED, DEFAULT_SCENES = 0, 12
+#: Purpose of the random stream of judged scenes, beside those of training (s2s.data).
+_JUDGED = 14
+
+
+def judged_seed(seed: int) -> int:
+    """The simulator's seed of judged scenes: 64 bits of a hash, so that no phantom's or training's seed meets it."""
+    return int(np.random.SeedSequence(seed, spawn_key=(_JUDGED,)).generate_state(1, np.uint64)[0])
+
+
+def suites_of(name: str) -> tuple[Suite, ...]:
+    """The suites that a name stands for: all of them, one of them, or any other phantom by itself."""
+    return SUITES if name == ALL else tuple(suite for suite in SUITES if suite.phantom == name) or (Suite(name),)
+
+
+def simulated_cases(
+    suites: Sequence[Suite], *, seed: int = DEFAULT_SEED, scenes: int = DEFAULT_SCENES, engine: str = ""
+) -> Iterator[Case]:
+    """The first scenes of each suite, simulated as they are asked for.
+
+    engine: `psf` or `sir`; the phantom's own when empty.  Raises ConfigError at once for a bad phantom.
+    """
+    phantoms = [_with(load_phantom(suite.phantom), **({"engine": engine} if engine else {})) for suite in suites]
+    renderers = [Renderer(phantom, seed=judged_seed(seed)) for phantom in phantoms]
+    return itertools.chain.from_iterable(
+        _scenes(suite, phantom, renderer, scenes)
+        for suite, phantom, renderer in zip(suites, phantoms, renderers, strict=True)
+    )
+
+
+def _scenes(suite: Suite, phantom: Phantom, renderer: Renderer, scenes: int) -> Iterator[Case]:
+    others = {}
+    if suite.sham:
+        regions = [{**region, "echogenicity": "0 dB"} for region in phantom.document["regions"]]
+        others[SHAM] = Renderer(_with(phantom, regions=regions), seed=renderer.seed)
+    if suite.probe:
+        others[PROBE] = Renderer(_with(phantom, probe=suite.probe), seed=renderer.seed)
+    for scene in range(scenes):
+        frames = {IMAGE: renderer.render(scene)}
+        # Another look: what is judged and what it is compared with share no speckle.
+        frames |= {role: other.render(scene, 1) for role, other in others.items()}
+        frames |= {f"{LOOK}{look}": renderer.render(scene, look) for look in range(1, suite.looks + 1)}
+        yield Case(suite.phantom, scene, frames, suite.changed)
+
+
+def _with(phantom: Phantom, **changes: Any) -> Phantom:
+    """The phantom with some keys of its document replaced."""
+    return phantom_from_dict({**phantom.document, **changes}, base=phantom.base) if changes else phantom
+
+
+def stored_cases(path: str | Path, scenes: int | None = None) -> list[Case]:
+    """The scenes of a dataset folder or shard that usim wrote, or the first few; frames of one scene are its looks.
+
+    Raises DataError for files without truth, such as pictures, and for missing or damaged ones.
+    """
+    source = Path(path)
+    inside = list(source.iterdir()) if source.is_dir() else [source]
+    suffixes = {file.suffix.lower() for file in inside}
+    if suffixes & PICTURE_FILES and not suffixes & {".h5", ".json"}:
+        raise DataError(
+            f"{source}: pictures come without a truth to score against; make frames with usim generate, or see what "
+            "can be said without a truth: s2s evaluate --real"
+        )
+    frames = open_frames(source)[:scenes]
+    return [Case(source.name, number, {IMAGE: frame}) for number, frame in enumerate(frames)]

@@ -1,0 +1,81 @@
+"""What goes in and out of an evaluation beside scenes: methods by name, where all came from, and files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from s2s.denoise import Denoiser, load
+from s2s.domain import LOWEST_DB, Domain
+from s2s.evaluation.controls import Denoise
+from usim.errors import ConfigError, ResourceError
+
+
+def load_denoisers(specs: Sequence[str], device: str = "cpu") -> dict[str, Denoiser]:
+    """Denoisers by label: what was asked for, with the method's name before a checkpoint's path.
+
+    Raises ConfigError for one that is asked for twice, and what `s2s.load` raises.
+    """
+    found: dict[str, Denoiser] = {}
+    for spec in specs:
+        denoiser = load(spec, device=device)
+        label = f"{denoiser.name} ({spec.rstrip('/')})" if denoiser.checkpoint else spec
+        if label in found:
+            raise ConfigError(f"--method: {spec!r} is given twice; name each method once")
+        found[label] = denoiser
+    return found
+
+
+def functions(denoisers: Mapping[str, Denoiser]) -> dict[str, Denoise]:
+    """What `evaluate` takes. Images are clipped to their frame's dynamic range already: nothing more is cut off."""
+    return {label: partial(denoiser.denoise, domain=Domain("db", -LOWEST_DB)) for label, denoiser in denoisers.items()}
+
+
+def origin(source: str, denoisers: Mapping[str, Denoiser], command: str = "") -> dict[str, Any]:
+    """What reports tell about an evaluation: where frames came from, what each method is, versions, date, command."""
+    libraries = ("torch", "numpy", "scipy", "scikit-image")
+    from s2s import __version__ as s2s_version
+    from usim import __version__ as usim_version
+
+    about: dict[str, Any] = {
+        "frames": source,
+        "method": {label: denoiser.describe() for label, denoiser in denoisers.items()},
+        "versions": {"s2s": s2s_version, "usim": usim_version, **{name: version(name) for name in libraries}},
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+    return {**about, "command": command} if command else about
+
+
+def refuse_target(path: Path | None, ending: str) -> None:
+    """Find out before the long work whether an output can be written; nothing is made.
+
+    Raises ConfigError for another ending or a folder, ResourceError where no file can be made.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() != ending:
+        raise ConfigError(f"{path}: it will be written as {ending[1:].upper()}; end its name with {ending}")
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name a file in it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: {folder} is no folder; choose another place")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ResourceError(f"{path}: cannot write: no permission; choose a folder that you may write to")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, and the folders on the way to it; raises ResourceError when that fails."""
+    from usim.io.atomic import no_room, write_atomic
+
+    data = text.encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise no_room(path.parent, error, len(data)) from error
+    write_atomic(path, data)

@@ -1,0 +1,156 @@
+"""What an evaluation found: every score of every scene, what failed, and what is said of them with intervals."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2s.evaluation.statistics import Interval, interval
+from s2s.metrics.battery import metric_of
+
+Image = NDArray[np.float32]
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one scene: the seconds it took for the image that is judged, and the scores by metric."""
+
+    method: str
+    suite: str
+    scene: int
+    seconds: float
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a method could not do: the scene, the role of the image, and why."""
+
+    method: str
+    suite: str
+    scene: int
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A scene kept to be looked at: images (H, W) in dB by method, the truth last; axes in metres."""
+
+    suite: str
+    scene: int
+    images: Mapping[str, Image]
+    x: Array
+    z: Array
+    dynamic_range: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method takes: median milliseconds per image, number of parameters, and MiB of memory beyond the image."""
+
+    milliseconds: float
+    parameters: int | None = None
+    memory: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` found.
+
+    methods: in the order of tables, controls last.  controls: those of them that are controls.  rows: one for each
+    method and scene.  about: plain JSON data on where the scenes came from and what ran.
+    """
+
+    methods: tuple[str, ...]
+    controls: frozenset[str]
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def scenes(self) -> tuple[tuple[str, int], ...]:
+        """(suite, scene) of all scenes, suite by suite."""
+        return tuple(dict.fromkeys((row.suite, row.scene) for row in self.rows))
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """Names of the suites."""
+        return tuple(dict.fromkeys(suite for suite, _ in self.scenes))
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all metrics, in the order in which they were first met."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.scores))
+
+    @cached_property
+    def _scores(self) -> Mapping[tuple[str, str, int], Mapping[str, float]]:
+        return {(row.method, row.suite, row.scene): row.scores for row in self.rows}
+
+    @property
+    def strata(self) -> NDArray[np.intp]:
+        """Number of each scene's suite (S,): scenes are drawn anew within suites."""
+        return np.array([self.suites.index(suite) for suite, _ in self.scenes], dtype=np.intp)
+
+    def values(self, method: str, metric: str, suite: str | None = None) -> Array:
+        """One metric of one method in every scene (S,); nan where it was not measured, and in other suites."""
+        return np.array([
+            self._scores.get((method, *scene), {}).get(metric, math.nan) if suite in (None, scene[0]) else math.nan
+            for scene in self.scenes
+        ])  # fmt: skip
+
+    def mean(self, method: str, metric: str, suite: str | None = None) -> Interval:
+        """The mean over the scenes where a metric was measured, with its interval."""
+        return interval(self.values(method, metric, suite), self.strata)
+
+    def difference(self, first: str, second: str, metric: str, suite: str | None = None) -> Interval:
+        """The mean of first - second over the scenes where both were measured, scene by scene, with its interval."""
+        return interval(self.values(first, metric, suite) - self.values(second, metric, suite), self.strata)
+
+    def distance(self, method: str, metric: str) -> Array:
+        """How far from the best value each scene is (S,): the smaller the better, whichever way the metric goes."""
+        one, values = metric_of(metric), self.values(method, metric)
+        if one.better == "nearer":
+            true = one.truth if isinstance(one.truth, float) else self.values(method, one.truth)
+            return np.abs(values - true)
+        return -values if one.better == "higher" else values
+
+
+def to_json(evaluation: Evaluation) -> str:
+    """The evaluation as JSON: about, definitions, means with intervals, and every row; nan and inf become null."""
+    content = {
+        "format": "s2s-evaluation/2",
+        "about": dict(evaluation.about),
+        "definitions": {name: asdict(metric_of(name)) for name in evaluation.metrics},
+        "methods": [
+            {
+                "name": method,
+                "control": method in evaluation.controls,
+                "cost": asdict(evaluation.costs[method]) if method in evaluation.costs else None,
+                "metrics": {name: asdict(evaluation.mean(method, name)) for name in evaluation.metrics},
+            }
+            for method in evaluation.methods
+        ],
+        "failures": [asdict(failure) for failure in evaluation.failures],
+        "rows": [asdict(row) for row in evaluation.rows],
+    }
+    return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
+
+
+def finite(content: Any) -> Any:
+    """Plain data as JSON can hold it: None for nan and infinity."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
