@@ -18,6 +18,7 @@ class Metric:
     metric that holds the truth's own value; it is shown beside the value, and `nearer` is measured from it.
     digits: decimals shown.  group: the part of the battery.  meaning: one sentence; formula and source are in the
     function's docstring.  fooled_by: what improves it without merit; such a metric never chooses a winner.
+    needs: what a scene must have for it; tables say so where the value is missing.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Metric:
     truth: str | float = ""
     digits: int = 2
     fooled_by: str = ""
+    needs: str = ""
