@@ -26,8 +26,8 @@ class Interval:
 
     @property
     def is_real(self) -> bool:
-        """Whether an interval of a difference leaves out zero."""
-        return self.low > 0.0 or self.high < 0.0
+        """Whether a difference is told from zero: its interval leaves out zero, or it is infinite."""
+        return self.low > 0.0 or self.high < 0.0 or math.isinf(self.mean)
 
 
 def interval(values: Array, strata: NDArray[np.integer[Any]]) -> Interval:
