@@ -56,6 +56,7 @@ class Method(nn.Module):
     multiple, smallest: height and width that `infer` sees are multiples of the one, and not below the other.
     halo: an output pixel depends on no pixel further away than this; None when it depends on the whole image, so that
     it can't be tiled.
+    TUNING: values of settings that `s2s tune` tries; the first key is the strength, in the order of more smoothing.
     name, preset, settings: filled in by `s2s.methods.make`.
     """
 
@@ -63,6 +64,7 @@ class Method(nn.Module):
     domain: ClassVar[Scale] = "db"
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     TRAINING: ClassVar[dict[str, Training]] = {"default": Training()}
+    TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {}
     TRAINING_ONLY: ClassVar[tuple[str, ...]] = ()  # first letters of the parameters that `infer` does not use
     fit_steps: int = 0
     multiple: int = 1

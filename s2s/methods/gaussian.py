@@ -34,6 +34,7 @@ class Gaussian(Filter):
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {}}
+    TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {"sigma": (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 11.0)}
 
     def __init__(self, *, sigma: float = 4.0) -> None:
         super().__init__()

@@ -40,6 +40,7 @@ class Median(Filter):
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {}}
+    TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {"window": (3, 5, 7, 9, 11, 13, 15, 19, 23, 27)}
 
     def __init__(self, *, window: int = 13) -> None:
         super().__init__()

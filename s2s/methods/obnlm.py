@@ -45,6 +45,11 @@ class Obnlm(Filter):
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {}}
+    TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "h": (0.08, 0.11, 0.14, 0.17, 0.2, 0.25, 0.32, 0.45),
+        "block": (5, 7, 9, 11),
+        "distance": (5, 7, 9),
+    }
 
     def __init__(
         self, *, block: int = 7, distance: int = 7, h: float = 0.2, gamma: float = 0.5, offset: float = 0.2

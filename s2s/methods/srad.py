@@ -53,6 +53,10 @@ class Srad(IntensityFilter):
         "toy": {},
         "paper": {"iterations": 300, "step": 0.05, "q0": "decay"},
     }
+    TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "iterations": (10, 20, 40, 70, 100, 150, 220, 320, 450),
+        "q0": ("auto", "decay", 0.3, 0.6),
+    }
 
     def __init__(self, *, iterations: int = 100, step: float = 0.4, q0: float | str = "auto") -> None:
         super().__init__()
