@@ -154,11 +154,12 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
 @click.option("--engine", type=click.Choice(["psf", "sir"]), help="With --sim: what makes the images; sir is exact.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="HTML", help="Write a page with pictures.")
 @click.option("--json", type=click.Path(path_type=Path), metavar="JSON", help="Write every score of every scene.")
+@click.option("--workers", type=click.IntRange(1), help="Processes that judge scenes; one for each core by default.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
 @click.pass_context
 def evaluate(context: click.Context, /, sim: str | None, data: Path | None, method: tuple[str, ...],
              frames: int | None, seed: int | None, engine: str | None, output: Path | None, json: Path | None,
-             device: str) -> None:  # fmt: skip
+             workers: int | None, device: str) -> None:  # fmt: skip
     """Score methods against the truth, all of them on the same scenes: a table, an HTML page, JSON.
 
     The scenes are simulated or were stored by usim generate. Blurred and darkened images are judged too: a metric that
@@ -177,16 +178,18 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
     files.refuse_target(output, ".html")
     files.refuse_target(json, ".json")
     denoisers = files.load_denoisers(method, device)
+    source: cases.Source
     if data is not None:
-        chosen = cases.stored_cases(data, frames)
-        scenes, count, source = iter(chosen), len(chosen), f"{len(chosen)} of {data}"
+        source, told = cases.Stored(data, frames), f"{data}"
     else:
-        each, first, suites = frames or cases.DEFAULT_SCENES, seed or cases.DEFAULT_SEED, cases.suites_of(str(sim))
-        scenes = cases.simulated_cases(suites, seed=first, scenes=each, engine=engine or "")
-        count, source = each * len(suites), f"{each} of {sim}, seed {first}"
-    with _bar(context, count) as done:
-        about = files.origin(source, denoisers, _command(context))
-        result = run.evaluate(files.functions(denoisers), scenes, progress=done, about=about)
+        each, first = frames or cases.DEFAULT_SCENES, seed or cases.DEFAULT_SEED
+        source = cases.Simulated(cases.suites_of(str(sim)), each, first, engine or "")
+        told = f"{each} of {sim}, seed {first}{f', engine {engine}' if engine else ''}"
+    source.open()
+    with _bar(context, len(source.items)) as listen:
+        about = files.origin(told, denoisers, _command(context))
+        job = run.Job(source, method, device)
+        result = run.evaluate_in_processes(job, workers or run.processes(device), listen=listen, about=about)
     click.echo(table.table(result))
     if json is not None:
         files.write_text(json, results.to_json(result))
@@ -196,20 +199,22 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
         write_report(result, output)
         if not context.obj["quiet"]:
             click.echo(f"report: {output}")
+    run.refuse_failures(result)
 
 
 @contextlib.contextmanager
-def _bar(context: click.Context, scenes: int) -> Iterator[Callable[[], None]]:
-    """Yield the function that is called after each scene; it moves a bar on stderr, or nothing when quiet."""
+def _bar(context: click.Context, scenes: int) -> Iterator[Callable[[Any], None]]:
+    """Yield the function that hears of scenes; it moves a bar on stderr, or nothing when quiet."""
     check = context.obj["interrupts"].check
     if context.obj["quiet"]:
-        yield check
+        yield lambda event: check()
         return
     with click.progressbar(length=scenes, label="evaluating", file=sys.stderr) as bar:
 
-        def show() -> None:
+        def show(event: Any) -> None:
             check()
-            bar.update(1)
+            if event.kind == "done":
+                bar.update(1)
 
         yield show
 

@@ -36,7 +36,10 @@ def synthetic_frame(index=0, *, shape=(24, 16), look=0, probe=None, wider=0.0, n
         truth=Truth(level - 30, level, level, labels, (labels > 0).astype(np.uint8), tuple(names)),
         axes=Axes(np.linspace(-1e-2 - wider, 1e-2 + wider, shape[1]), np.linspace(2e-3, 3e-2, shape[0])),
         params={
-            "scene": {"probe": probe or PROBE, "image": {"pixels": [shape[1], shape[0]], "dynamic_range": 60.0, "headroom": 25.0}},
+            "scene": {
+                "probe": probe or PROBE,
+                "image": {"pixels": [shape[1], shape[0]], "dynamic_range": 60.0, "headroom": 25.0},
+            },
             "seed": seed,
             "index": index,
             "look": look,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,53 +98,96 @@ def suites_of(name: str) -> tuple[Suite, ...]:
     return SUITES if name == ALL else tuple(suite for suite in SUITES if suite.phantom == name) or (Suite(name),)
 
 
-def simulated_cases(
-    suites: Sequence[Suite], *, seed: int = DEFAULT_SEED, scenes: int = DEFAULT_SCENES, engine: str = ""
-) -> Iterator[Case]:
-    """The first scenes of each suite, simulated as they are asked for.
+class Source(Protocol):
+    """Where scenes come from: a list of their places, picklable, and a way to make each."""
 
-    engine: `psf` or `sir`; the phantom's own when empty.  Raises ConfigError at once for a bad phantom.
+    @property
+    def items(self) -> Sequence[tuple[str, int]]:
+        """(suite, scene) of every scene."""
+
+    def open(self) -> Callable[[tuple[str, int]], Case]:
+        """Return the function that makes a scene; called once in each process."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """The first scenes of each suite, simulated when they are asked for.
+
+    engine: `psf` or `sir`; the phantom's own when empty.
     """
-    phantoms = [_with(load_phantom(suite.phantom), **({"engine": engine} if engine else {})) for suite in suites]
-    renderers = [Renderer(phantom, seed=judged_seed(seed)) for phantom in phantoms]
-    return itertools.chain.from_iterable(
-        _scenes(suite, phantom, renderer, scenes)
-        for suite, phantom, renderer in zip(suites, phantoms, renderers, strict=True)
-    )
+
+    suites: tuple[Suite, ...] = SUITES
+    scenes: int = DEFAULT_SCENES
+    seed: int = DEFAULT_SEED
+    engine: str = ""
+
+    @property
+    def items(self) -> Sequence[tuple[str, int]]:
+        """(suite, scene) of every scene, the first scenes of all suites first."""
+        return [(suite.phantom, scene) for scene in range(self.scenes) for suite in self.suites]
+
+    def open(self) -> Callable[[tuple[str, int]], Case]:
+        """Return the function that simulates a scene; raises ConfigError for a bad phantom."""
+        stages = {suite.phantom: self._stage(suite) for suite in self.suites}
+        return lambda item: stages[item[0]](item[1])
+
+    def _stage(self, suite: Suite) -> Callable[[int], Case]:
+        """The function that simulates a scene of a suite."""
+        phantom = _with(load_phantom(suite.phantom), **({"engine": self.engine} if self.engine else {}))
+        seed = judged_seed(self.seed)
+        renderer, others = Renderer(phantom, seed=seed), {}
+        if suite.sham:
+            regions = [{**region, "echogenicity": "0 dB"} for region in phantom.document["regions"]]
+            others[SHAM] = Renderer(_with(phantom, regions=regions), seed=seed)
+        if suite.probe:
+            others[PROBE] = Renderer(_with(phantom, probe=suite.probe), seed=seed)
+
+        def case(scene: int) -> Case:
+            frames = {IMAGE: renderer.render(scene)}
+            # Another look: what is judged and what it is compared with share no speckle.
+            frames |= {role: other.render(scene, 1) for role, other in others.items()}
+            frames |= {f"{LOOK}{look}": renderer.render(scene, look) for look in range(1, suite.looks + 1)}
+            return Case(suite.phantom, scene, frames, suite.changed)
+
+        return case
 
 
-def _scenes(suite: Suite, phantom: Phantom, renderer: Renderer, scenes: int) -> Iterator[Case]:
-    others = {}
-    if suite.sham:
-        regions = [{**region, "echogenicity": "0 dB"} for region in phantom.document["regions"]]
-        others[SHAM] = Renderer(_with(phantom, regions=regions), seed=renderer.seed)
-    if suite.probe:
-        others[PROBE] = Renderer(_with(phantom, probe=suite.probe), seed=renderer.seed)
-    for scene in range(scenes):
-        frames = {IMAGE: renderer.render(scene)}
-        # Another look: what is judged and what it is compared with share no speckle.
-        frames |= {role: other.render(scene, 1) for role, other in others.items()}
-        frames |= {f"{LOOK}{look}": renderer.render(scene, look) for look in range(1, suite.looks + 1)}
-        yield Case(suite.phantom, scene, frames, suite.changed)
+@dataclass(frozen=True)
+class Stored:
+    """The scenes of a dataset folder or shard that usim wrote, or the first few; frames of one scene are its looks.
+
+    Raises DataError for files without truth, such as pictures, and for missing or damaged ones.
+    """
+
+    path: Path
+    scenes: int | None = None
+
+    def __post_init__(self) -> None:
+        inside = list(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        suffixes = {file.suffix.lower() for file in inside}
+        if suffixes & PICTURE_FILES and not suffixes & {".h5", ".json"}:
+            raise DataError(
+                f"{self.path}: pictures come without a truth to score against; make frames with usim generate, or see "
+                "what can be said without a truth: s2s evaluate --real"
+            )
+        open_frames(self.path)
+
+    @property
+    def items(self) -> Sequence[tuple[str, int]]:
+        """(name of the folder, scene) of every scene."""
+        return [(self.path.name, number) for number in range(len(open_frames(self.path)[: self.scenes]))]
+
+    def open(self) -> Callable[[tuple[str, int]], Case]:
+        """Return the function that reads a scene."""
+        frames = open_frames(self.path)
+        return lambda item: Case(*item, {IMAGE: frames[item[1]]})
+
+
+def cases_of(source: Source) -> Iterator[Case]:
+    """Every scene of a source, made when it is asked for."""
+    return map(source.open(), source.items)
 
 
 def _with(phantom: Phantom, **changes: Any) -> Phantom:
     """The phantom with some keys of its document replaced."""
     return phantom_from_dict({**phantom.document, **changes}, base=phantom.base) if changes else phantom
-
-
-def stored_cases(path: str | Path, scenes: int | None = None) -> list[Case]:
-    """The scenes of a dataset folder or shard that usim wrote, or the first few; frames of one scene are its looks.
-
-    Raises DataError for files without truth, such as pictures, and for missing or damaged ones.
-    """
-    source = Path(path)
-    inside = list(source.iterdir()) if source.is_dir() else [source]
-    suffixes = {file.suffix.lower() for file in inside}
-    if suffixes & PICTURE_FILES and not suffixes & {".h5", ".json"}:
-        raise DataError(
-            f"{source}: pictures come without a truth to score against; make frames with usim generate, or see what "
-            "can be said without a truth: s2s evaluate --real"
-        )
-    frames = open_frames(source)[:scenes]
-    return [Case(source.name, number, {IMAGE: frame}) for number, frame in enumerate(frames)]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from s2s.evaluation.cases import Case, Task
+from s2s.evaluation.cases import Case, Source, Task
 from s2s.evaluation.controls import NOISY, Denoise, Image, controls
+from s2s.evaluation.files import functions, load_denoisers
 from s2s.evaluation.results import Cost, Evaluation, Failure, Picture, Row
 from s2s.metrics.battery import score
 from s2s.metrics.judged import IMAGE, Judged
-from usim.errors import ConfigError, DataError
+from usim.errors import ConfigError, DataError, ResourceError
+from usim.workers import Event, map_items
 
 
 def evaluate(
@@ -21,46 +25,141 @@ def evaluate(
     cases: Iterable[Case],
     *,
     pictures: int = 1,
-    progress: Callable[[], None] = lambda: None,
     about: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Run every method and every control on every scene, and score what comes out.
 
     methods: functions by name, from an image (H, W) in dB, as a scanner shows it (clipped to [-dynamic range, 0]), to
     an image of the same shape and meaning.  cases: taken one at a time, each once.  pictures: how many scenes of each
-    suite are kept to be looked at.  progress: called after each scene.  about: told in reports as it is.
+    suite are kept to be looked at, from number 0.  about: told in reports as it is.
 
     A method that makes nan, inf or another shape fails there: its scores of that scene are missing, and the rest
     goes on. Raises ConfigError for a method with a control's name, DataError for no scenes.
 
-    >>> evaluate({"blur": lambda image: gaussian_filter(image, 2)}, cases("evaluation", frames=4))  # doctest: +SKIP
+    >>> evaluate({"blur": lambda image: gaussian_filter(image, 2)}, cases_of(Simulated(scenes=4)))  # doctest: +SKIP
     """
+    everyone = with_controls(methods)
+    return collect(everyone, [judge(everyone, case, case.scene < pictures) for case in cases], about)
+
+
+def with_controls(methods: Mapping[str, Denoise]) -> dict[str, Denoise]:
+    """Methods and then controls; raises ConfigError for a method with a control's name."""
     yardsticks = controls()
     for name in methods:
         if name in yardsticks:
             raise ConfigError(f"method: the name {name!r} is that of a control; choose another")
-    all_methods: dict[str, Denoise] = {**methods, **yardsticks}
+    return {**methods, **yardsticks}
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """One scene after all methods: rows and failures, and a picture if one was asked for."""
+
+    suite: str
+    scene: int
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    picture: Picture | None
+
+
+def judge(methods: Mapping[str, Denoise], case: Case, keep_picture: bool) -> Judgement:
+    """Run every method on every image of a scene, and score what comes out."""
+    tasks = list(case.tasks())
     rows: list[Row] = []
     failures: list[Failure] = []
-    kept: list[Picture] = []
-    for case in cases:
-        tasks = list(case.tasks())
-        images: dict[str, Image] = {}
-        for name, denoise in all_methods.items():
-            made, seconds, failed = _made(name, denoise, case, tasks)
-            failures += failed
-            if IMAGE in made:
-                images[name] = made[IMAGE]
-                views = {task.role: task.view for task in tasks if task.role in made}
-                rows.append(Row(name, case.suite, case.scene, seconds, score(Judged(made, views))))
-        if sum(picture.suite == case.suite for picture in kept) < pictures:
-            kept.append(_picture(case, tasks[0], images))
-        progress()
-    if not rows:
+    images: dict[str, Image] = {}
+    for name, denoise in methods.items():
+        made, seconds, failed = _made(name, denoise, case, tasks)
+        failures += failed
+        if IMAGE in made:
+            images[name] = made[IMAGE]
+            views = {task.role: task.view for task in tasks if task.role in made}
+            rows.append(Row(name, case.suite, case.scene, seconds, score(Judged(made, views))))
+    picture = _picture(case, tasks[0], images) if keep_picture else None
+    return Judgement(case.suite, case.scene, tuple(rows), tuple(failures), picture)
+
+
+def collect(
+    methods: Iterable[str], judgements: Iterable[Judgement], about: Mapping[str, Any] | None = None
+) -> Evaluation:
+    """The evaluation of all scenes, in the order of suites and scenes; raises DataError for none."""
+    found = list(judgements)
+    if not found:
         raise DataError("evaluate: there are no scenes; ask for one or more")
-    names = tuple(all_methods)
-    costs = {name: Cost(1e3 * float(np.median([row.seconds for row in rows if row.method == name]))) for name in names}
-    return Evaluation(names, frozenset(yardsticks), tuple(rows), tuple(failures), tuple(kept), costs, dict(about or {}))
+    suites = list(dict.fromkeys(one.suite for one in found))
+    found.sort(key=lambda one: (suites.index(one.suite), one.scene))
+    names = tuple(methods)
+    rows = tuple(row for one in found for row in one.rows)
+    taken = {name: [row.seconds for row in rows if row.method == name] for name in names}
+    return Evaluation(
+        names,
+        frozenset(names) & frozenset(controls()),
+        rows,
+        tuple(failure for one in found for failure in one.failures),
+        tuple(one.picture for one in found if one.picture),
+        {name: Cost(1e3 * float(np.median(seconds or [np.nan]))) for name, seconds in taken.items()},
+        dict(about or {}),
+    )
+
+
+def refuse_failures(evaluation: Evaluation) -> None:
+    """Raise DataError that names every method that failed in a scene, when all else is written."""
+    told = []
+    for name in dict.fromkeys(failure.method for failure in evaluation.failures):
+        failed = [failure for failure in evaluation.failures if failure.method == name]
+        where = len({(failure.suite, failure.scene) for failure in failed})
+        told.append(f"{name}: failed in {where} of {len(evaluation.scenes)} scenes: {failed[0].reason}")
+    if told:
+        raise DataError("\n".join([*told, "their scores are missing above; every other method was judged"]))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to judge scenes: where they come from and which methods; picklable.
+
+    pictures: how many scenes of each suite are kept to be looked at.
+    """
+
+    source: Source
+    specs: tuple[str, ...]
+    device: str = "cpu"
+    pictures: int = 1
+
+    def __call__(self) -> Callable[[tuple[str, int], Callable[[Any], None]], Judgement]:
+        """Return the function that judges a scene."""
+        methods = with_controls(functions(load_denoisers(self.specs, self.device)))
+        make = self.source.open()
+        return lambda item, report: judge(methods, make(item), item[1] < self.pictures)
+
+
+def processes(device: str) -> int:
+    """How many processes judge scenes unless the user says it: one for each core, or one for all of a device."""
+    return (os.cpu_count() or 1) if device == "cpu" else 1
+
+
+def evaluate_in_processes(
+    job: Job, workers: int, *, listen: Callable[[Event], None], about: Mapping[str, Any] | None = None
+) -> Evaluation:
+    """`evaluate` over several processes, with equal scores for any number of them.
+
+    listen: told of every scene that is done, and now and then in between.
+    Raises what `evaluate` does, and ResourceError when a process was ended from outside.
+    """
+    found: list[Judgement] = []
+
+    def hear(event: Event) -> None:
+        if event.kind == "lost":
+            raise ResourceError(
+                f"evaluate: the process that judged scene {event.item[1]} of {event.item[0]} was ended from outside, "
+                "perhaps for want of memory; run it again with --workers 1"
+            )
+        if event.kind == "done":
+            found.append(event.value)
+        listen(event)
+
+    map_items(job, job.source.items, workers, hear)
+    names = with_controls(functions(load_denoisers(job.specs, job.device)))
+    return collect(names, found, about)
 
 
 def _made(name: str, denoise: Denoise, case: Case, tasks: list[Task]) -> tuple[dict[str, Image], float, list[Failure]]:

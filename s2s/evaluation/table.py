@@ -30,8 +30,9 @@ def truth_of(evaluation: Evaluation, method: str, metric: Metric) -> float:
 
 def notes(evaluation: Evaluation) -> list[str]:
     """What a reader of the table must know: what is in the cells, and what could not be measured."""
-    scenes = len(evaluation.scenes)
-    lines = [f"means over {scenes} scenes of {len(evaluation.suites)} suites, with 95 % bootstrap intervals"]
+    scenes, suites = len(evaluation.scenes), len(evaluation.suites)
+    over = f"means over {scenes} scenes{f' of {suites} suites' if suites > 1 else ''}, with 95 % bootstrap intervals"
+    lines = [over if scenes > suites else "one scene: no intervals; ask for two or more with --frames"]
     fooled = [METRICS[name] for name in COLUMNS if name in evaluation.metrics and METRICS[name].fooled_by]
     lines += [f"{metric.title}: {metric.fooled_by} raises it" for metric in fooled]
     return lines
