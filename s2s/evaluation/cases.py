@@ -74,6 +74,7 @@ class Suite:
 
 #: The suites that `--sim evaluation` stands for.
 SUITES = (
+    Suite("evaluation/scenes"),
     Suite("evaluation/speckle-only"),
     Suite("evaluation/lesions", sham=True),
     Suite("evaluation/wires"),
