@@ -146,8 +146,9 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
 )  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), help="Or take them from a folder or file that usim wrote.")
 @click.option(
-    "-m", "--method", multiple=True, required=True, metavar="MODEL",
-    help="A checkpoint, the folder of a training, or a filter such as nlm or lee:window=9; once for each.",
+    "-m", "--method", multiple=True, metavar="MODEL",
+    help="A checkpoint, the folder of a training, or a filter such as nlm or lee:window=9; once for each; every filter "
+    "when none is named.",
 )  # fmt: skip
 @click.option("--frames", type=click.IntRange(1), help="Scenes of each suite, 12 by default; all of data.")
 @click.option("--seed", type=click.IntRange(0), help="Of the simulation, 0 by default; never meets that of a training.")
@@ -169,7 +170,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
     Example:
       s2s evaluate --sim -m nlm -m srad -o report.html
     """
-    from s2s.evaluation import cases, files, results, run, table
+    from s2s.evaluation import cases, files, results, run, table, verdict
 
     if (sim is None) == (data is None):
         raise click.UsageError("say where scenes come from: either --sim, or --data with a folder that usim wrote")
@@ -177,7 +178,8 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
         raise click.UsageError("--seed and --engine belong to --sim; stored frames are what they are")
     files.refuse_target(output, ".html")
     files.refuse_target(json, ".json")
-    denoisers = files.load_denoisers(method, device)
+    specs = method or files.filters()
+    denoisers = files.load_denoisers(specs, device)
     source: cases.Source
     if data is not None:
         source, told = cases.Stored(data, frames), f"{data}"
@@ -188,8 +190,9 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
     source.open()
     with _bar(context, len(source.items)) as listen:
         about = files.origin(told, denoisers, _command(context))
-        job = run.Job(source, method, device)
+        job = run.Job(source, specs, device)
         result = run.evaluate_in_processes(job, workers or run.processes(device), listen=listen, about=about)
+    click.echo("\n".join(verdict.verdict(result).statement) + "\n")
     click.echo(table.table(result))
     if json is not None:
         files.write_text(json, results.to_json(result))

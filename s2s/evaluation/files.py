@@ -13,7 +13,14 @@ from typing import Any
 from s2s.denoise import Denoiser, load
 from s2s.domain import LOWEST_DB, Domain
 from s2s.evaluation.controls import Denoise
+from s2s.methods import METHODS, method_class
+from s2s.methods.base import Filter
 from usim.errors import ConfigError, ResourceError
+
+
+def filters() -> tuple[str, ...]:
+    """Names of all methods that need no training."""
+    return tuple(name for name in METHODS if issubclass(method_class(name), Filter))
 
 
 def load_denoisers(specs: Sequence[str], device: str = "cpu") -> dict[str, Denoiser]:

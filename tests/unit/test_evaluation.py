@@ -329,6 +329,14 @@ def test_the_command_reads_data(tmp_path, phantom, capsys):
     assert shown.err == ""
 
 
+def test_every_filter_is_judged_when_none_is_named(phantom, capsys):
+    assert main(["-q", "evaluate", "--sim", str(phantom), "--frames", "1", "--workers", "1"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("gaussian", "median", "lee", "kuan", "frost", "srad", "nlm", "obnlm"):
+        assert re.search(rf"^{name} +\d\d\.\d\d", shown, re.MULTILINE)
+    assert not re.search(r"^(noise2|speckle2self)", shown, re.MULTILINE)
+
+
 def test_a_failure_ends_with_exit_code_3_after_the_table(tmp_path, phantom, capsys, monkeypatch):
     real = files.functions
 
@@ -351,7 +359,7 @@ def test_a_failure_ends_with_exit_code_3_after_the_table(tmp_path, phantom, caps
         ("--sim --data x -m median", 2, "either --sim, or --data"),
         ("--data x -m median --seed 1", 2, "belong to --sim"),
         ("--data x -m median --engine sir", 2, "--engine belong to --sim"),
-        ("--sim", 2, "--method"),
+        ("", 2, "either --sim, or --data"),
         ("--sim nothing -m median", 2, "nothing: no such file"),
         ("--sim -m median -m median", 2, "given twice"),
         ("--sim -m medain", 2, "did you mean 'median'"),
