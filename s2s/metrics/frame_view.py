@@ -25,12 +25,16 @@ REACH, PLATEAU = 2.5e-3, 1.25e-3
 POINT_MARGIN = 1.5e-3
 #: Metres that a region's inside and its ring keep from borders, and how far the ring reaches.
 INNER_MARGIN, RING_MARGIN, RING_REACH = 0.3e-3, 0.5e-3, 3e-3
+#: The inside keeps no more than this share of its largest distance to the border: a disc of 1 mm keeps 0.125 mm.
+INNER_SHARE = 0.25
 #: Metres that the background keeps from regions and from the image's borders.
 BACKGROUND_MARGIN = 1e-3
 #: dB above the lower end of the grey scale from which on speckle is whole: clipping its nulls there would feign looks.
 FLOOR_MARGIN_DB = 10.0
 #: Square metres below which an area holds too few speckle cells to be measured (a cell is some 0.1 mm^2).
 LEAST_AREA = 2e-6
+#: The same of a region's inside: what chance gives in so few cells is measured where there is an image without lesions.
+LEAST_INSIDE = 0.3e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +57,8 @@ class Region:
     @property
     def has_areas(self) -> bool:
         """Whether the inside and the ring are large enough to be compared."""
-        return bool(min(self.inside.sum(), self.ring.sum()) * self.pixel_area >= LEAST_AREA)
+        inside, ring = (float(mask.sum()) * self.pixel_area for mask in (self.inside, self.ring))
+        return inside >= LEAST_INSIDE and ring >= LEAST_AREA
 
     @property
     def has_plateaus(self) -> bool:
@@ -174,7 +179,7 @@ class FrameView:
             name=self.label_names[label],
             window=window,
             distance=distance,
-            inside=mask & (distance >= INNER_MARGIN) & clear,
+            inside=mask & (distance >= min(INNER_MARGIN, INNER_SHARE * float(distance.max()))) & clear,
             ring=(from_regions >= RING_MARGIN) & (distance >= -RING_REACH) & clear,
             edge=own & clear,
             pixel_area=dz * dx,
