@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2s.evaluation.results import Evaluation
-from s2s.evaluation.statistics import CONFIDENCE, Interval, interval
+from s2s.evaluation.statistics import Interval, interval
 from s2s.metrics.battery import metric_of
 from s2s.metrics.metric import Metric
 
@@ -36,7 +36,8 @@ class Finding:
     winner: the method that the metric chooses; empty when it chooses nobody, and `warning` says why.
     runner_up, over_runner_up: the next method, and by how much the first method is better, scene by scene; positive is
     better, whichever way the metric goes.  control, over_control: the same for the best control.
-    ties: methods that are not told apart from the first one.  comparisons: pairs of rows that were compared.
+    ties: methods that are not told apart from the first one.  holds: whether the winner's lead stays real when all
+    metrics that choose a winner are looked at together, see `interval`.
     """
 
     metric: str
@@ -51,13 +52,22 @@ class Finding:
     over_control: Interval | None = None
     ties: tuple[str, ...] = ()
     warning: str = ""
-    comparisons: int = 0
+    holds: bool = False
 
     @property
     def is_real(self) -> bool:
         """Whether the winner is told apart from the next method, or from the best control when it is alone."""
-        lead = self.over_runner_up or self.over_control
-        return bool(self.winner) and lead is not None and lead.is_real
+        return bool(self.winner) and self.lead is not None and self.lead.is_real
+
+    @property
+    def lead(self) -> Interval | None:
+        """By how much the first method is better than the next, or than the best control when it is alone."""
+        return self.over_runner_up or self.over_control
+
+    @property
+    def second(self) -> str:
+        """Over whom that lead is."""
+        return self.runner_up or self.control
 
 
 @dataclass(frozen=True)
@@ -83,33 +93,51 @@ def verdict(evaluation: Evaluation) -> Verdict:
     >>> print(*verdict(evaluation).statement, sep="\\n")  # doctest: +SKIP
     nlm is nearest to the truth: PSNR 36.0 dB, 1.2 [1.0, 1.4] dB over the next, srad.
     """
-    found = [one for name in evaluation.metrics if (one := _finding(evaluation, name)) is not None]
-    findings = tuple(one for one in found if "/" not in one.metric)
-    return Verdict(findings, tuple(one for one in found if "/" in one.metric), _statement(evaluation, findings))
+    names = [name for name in evaluation.metrics if metric_of(name).better != "none"]
+    found = [one for name in names if (one := _finding(evaluation, name)) is not None]
+    families = tuple(one for one in found if "/" in one.metric)
+    findings = _together(evaluation, [one for one in found if "/" not in one.metric])
+    return Verdict(findings, families, _statement(evaluation, findings))
 
 
 def _finding(evaluation: Evaluation, name: str) -> Finding | None:
-    """What a metric says; None for one without a best value, or without a scene."""
-    metric = metric_of(name)
-    if metric.better == "none":
-        return None
-    distances = {method: evaluation.distance(method, name) for method in evaluation.methods}
-    measured = ~np.isnan(np.stack(list(distances.values())))
-    # Where most rows can't be measured, the scene says nothing; where most can, a row that can't has lost.
-    counted = 2 * measured.sum(axis=0) >= len(distances)
+    """What a metric says; None without a scene."""
+    counted, distances = _distances(evaluation, name)
     if not counted.any():
         return None
-    kept = {method: distance for method, distance in distances.items() if not np.isnan(distance[counted]).any()}
+    measured = {method: int((counted & ~np.isnan(distance)).sum()) for method, distance in distances.items()}
+    scenes = int(counted.sum())
+    kept = [method for method in evaluation.methods if measured[method] == scenes]
     left_out = {
-        method: f"measured in {int((counted & ~np.isnan(distance)).sum())} of {int(counted.sum())} scenes"
-        for method, distance in distances.items()
+        method: f"measured in {measured[method]} of {scenes} scenes"
+        for method in evaluation.methods
         if method not in kept
     }
     # Of equals the control is first: who does no better than a control has not won.
-    ranking = sorted(kept, key=lambda method: (_mean(kept[method][counted]), method not in evaluation.controls))
+    ranking = sorted(kept, key=lambda method: (_mean(distances[method][counted]), method not in evaluation.controls))
     means = {method: _mean(evaluation.values(method, name)[counted]) for method in ranking}
-    finding = Finding(name, tuple(ranking), means, int(counted.sum()), left_out)
-    return _judge(evaluation, metric, finding, {method: np.where(counted, kept[method], np.nan) for method in ranking})
+    return _judge(evaluation, Finding(name, tuple(ranking), means, scenes, left_out), distances)
+
+
+def _distances(evaluation: Evaluation, name: str) -> tuple[NDArray[np.bool_], dict[str, Array]]:
+    """The scenes that count (S,), and the distances in them by row; nan in the others.
+
+    Where most rows can't be measured, a scene says nothing; where most can, a row that can't has lost.
+    """
+    distances = {method: evaluation.distance(method, name) for method in evaluation.methods}
+    counted = 2 * (~np.isnan(np.stack(list(distances.values())))).sum(axis=0) >= len(distances)
+    return counted, {method: np.where(counted, distance, np.nan) for method, distance in distances.items()}
+
+
+def _together(evaluation: Evaluation, findings: list[Finding]) -> tuple[Finding, ...]:
+    """The findings, knowing which leads hold when all metrics that choose a winner are looked at together."""
+    choosing = sum(bool(one.winner) for one in findings)
+
+    def holds(one: Finding) -> bool:
+        _, distances = _distances(evaluation, one.metric)
+        return _lead(distances, one.winner, one.second, evaluation.strata, choosing).is_real
+
+    return tuple(replace(one, holds=holds(one)) if one.is_real else one for one in findings)
 
 
 def _mean(values: Array) -> float:
@@ -117,7 +145,7 @@ def _mean(values: Array) -> float:
         return float(values.mean())
 
 
-def _judge(evaluation: Evaluation, metric: Metric, finding: Finding, distances: Mapping[str, Array]) -> Finding:
+def _judge(evaluation: Evaluation, finding: Finding, distances: Mapping[str, Array]) -> Finding:
     """The finding with winner, differences and warnings."""
     methods = [name for name in finding.ranking if name not in evaluation.controls]
     controls = [name for name in finding.ranking if name in evaluation.controls]
@@ -125,27 +153,28 @@ def _judge(evaluation: Evaluation, metric: Metric, finding: Finding, distances: 
         return replace(finding, warning="no method could be measured in all scenes that count")
     first, *others = methods
     leads = {name: _lead(distances, first, name, evaluation.strata) for name in (*others, *controls)}
-    told: dict[str, Any] = {
-        "ties": tuple(name for name in others if not leads[name].is_real),
-        "comparisons": len(leads),
-    }
+    told: dict[str, Any] = {"ties": tuple(name for name in others if not leads[name].is_real)}
     if others:
         told |= {"runner_up": others[0], "over_runner_up": leads[others[0]]}
     if controls:
         told |= {"control": controls[0], "over_control": leads[controls[0]]}
-    warning = _warning(metric, finding, first, [name for name in controls if not leads[name].is_real], leads)
+    alike = [name for name in controls if not leads[name].is_real]
+    warning = _warning(finding, first, alike, leads)
     return replace(finding, **told, warning=warning, winner="" if warning else first)
 
 
-def _lead(distances: Mapping[str, Array], first: str, second: str, strata: NDArray[np.intp]) -> Interval:
-    """By how much the first is nearer to the best value, by scene; equal values, infinite ones too, differ by 0."""
+def _lead(
+    distances: Mapping[str, Array], first: str, second: str, strata: NDArray[np.intp], comparisons: int = 1
+) -> Interval:
+    """By how much the first is nearer to the best value, by scene; what only rounding tells apart is equal."""
     near, far = distances[first], distances[second]
     with np.errstate(invalid="ignore"):
-        return interval(np.where(near == far, 0.0, far - near), strata)
+        return interval(np.where(np.isclose(near, far, rtol=1e-9, atol=1e-9), 0.0, far - near), strata, comparisons)
 
 
-def _warning(metric: Metric, finding: Finding, first: str, alike: list[str], leads: Mapping[str, Interval]) -> str:
+def _warning(finding: Finding, first: str, alike: list[str], leads: Mapping[str, Interval]) -> str:
     """Why a metric chooses nobody; empty when it may choose."""
+    metric = metric_of(finding.metric)
     if finding.ranking[0] != first:
         return f"ranks {finding.ranking[0]} first, which is no denoiser: it chooses nobody"
     if metric.fooled_by:
@@ -165,21 +194,24 @@ def _statement(evaluation: Evaluation, findings: tuple[Finding, ...]) -> tuple[s
     lines = _headlines(choosing)
     if not any(metric_of(one.metric).group == _NEAREST for one in choosing):
         lines = ["Nobody is said to be nearest to the truth.", *lines]
-    wins, real = (Counter(one.winner for one in found) for found in (choosing, [o for o in choosing if o.is_real]))
     if choosing:
-        counts = ", ".join(f"{name} {count} ({real[name]} real)" for name, count in wins.most_common())
-        lines.append(f"{len(choosing)} of {len(findings)} metrics choose a winner: {counts}.")
+        lines.append(f"{len(choosing)} of {len(findings)} metrics choose a winner: {_wins(choosing)}.")
+        lines.append(
+            "A lead is real when its 95 % interval leaves out 0, and holds when it still does if the intervals of all "
+            "these leads are made wide enough to be right together."
+        )
     lines += _warnings(findings)
     left_out = dict.fromkeys(name for one in findings for name in one.left_out)
     if left_out:
         lines.append(f"Not ranked by some metrics, since they were not measured in every scene: {', '.join(left_out)}.")
-    comparisons, share = sum(one.comparisons for one in findings), 1.0 - CONFIDENCE
-    if choosing:
-        lines.append(
-            f"Real means that a 95 % interval leaves out 0. {comparisons} pairs were compared, one by one: if none of "
-            f"them differed, some {share * comparisons:.0f} would look real all the same."
-        )
     return tuple(lines)
+
+
+def _wins(choosing: list[Finding]) -> str:
+    """How often each method wins, and how often that is real and holds."""
+    wins = Counter(one.winner for one in choosing)
+    real, held = (Counter(one.winner for one in choosing if getattr(one, key)) for key in ("is_real", "holds"))
+    return "; ".join(f"{name} by {count}, {real[name]} real, {held[name]} hold" for name, count in wins.most_common())
 
 
 def _headlines(choosing: list[Finding]) -> list[str]:
@@ -193,9 +225,8 @@ def _headlines(choosing: list[Finding]) -> list[str]:
         unit = f" {metric.unit}" if metric.unit else ""
         head = "is nearest to the truth:" if metric.group == _NEAREST else f"is first in {metric.group}:"
         mean = _number(one.means[one.winner], metric)
-        lead, other = one.over_runner_up or one.over_control, one.runner_up or one.control
-        who = f"the next, {other}" if one.runner_up else f"the best control, {other}"
-        lines.append(f"{one.winner} {head} {metric.title} {mean}{unit}{_said(lead, metric, unit, who)}.")
+        who = f"the next, {one.second}" if one.runner_up else f"the best control, {one.second}"
+        lines.append(f"{one.winner} {head} {metric.title} {mean}{unit}{_said(one.lead, metric, unit, who)}.")
         ties = [name for name in one.ties if name != one.runner_up]
         if one.ties:
             also = f", nor from {' or '.join(ties)}" if ties else ""

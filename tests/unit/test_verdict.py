@@ -38,7 +38,7 @@ def test_the_best_method_wins_and_the_difference_is_real():
     assert one.over_runner_up.mean == pytest.approx(1.2)
     assert one.over_runner_up.low > 1.0
     assert one.ties == ()
-    assert one.comparisons == 2 + len(CONTROLS)
+    assert one.holds
     first = found.statement[0]
     assert first.startswith("n2n is nearest to the truth: PSNR 31.20 dB, 1.20 [")
     assert first.endswith("] dB over the next, nlm.")
@@ -49,6 +49,19 @@ def test_ties_are_said():
     assert one.of("psnr").ties == ("b",)
     assert not one.of("psnr").is_real
     assert "By PSNR, a is not told apart from b." in one.statement
+
+
+def test_a_lead_among_many_metrics_must_be_larger_to_hold():
+    """Alone it is real and holds; with many metrics that choose, chance alone would make some of them look real."""
+    lead = 1.2 + np.array([1.3, -1.1, 0.9, -1.2, 1.0, -0.9, 1.2, -1.2])
+    alone = evaluation_of({"nlm": 30.0 + lead, "b": 30.0})
+    one = verdict(alone).of("psnr")
+    assert (one.is_real, one.holds) == (True, True)
+    names = ("psnr", "psnr_fit", "ssim", "ssim_fit", "gcnr")
+    rows = [Row(r.method, r.suite, r.scene, 0.0, dict.fromkeys(names, r.scores["psnr"])) for r in alone.rows]
+    many = verdict(Evaluation(alone.methods, alone.controls, tuple(rows)))
+    assert [(m.winner, m.is_real, m.holds) for m in many.findings] == [("nlm", True, False)] * 5
+    assert "5 of 5 metrics choose a winner: nlm by 5, 5 real, 0 hold." in many.statement
 
 
 @pytest.mark.parametrize(("metric", "best"), [("psnr", "high"), ("edge_mm", "near")])
