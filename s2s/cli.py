@@ -192,8 +192,9 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
         about = files.origin(told, denoisers, _command(context))
         job = run.Job(source, specs, device)
         result = run.evaluate_in_processes(job, workers or run.processes(device), listen=listen, about=about)
-    click.echo("\n".join(verdict.verdict(result).statement) + "\n")
-    click.echo(table.table(result))
+    found = verdict.verdict(result)
+    click.echo("\n".join(found.statement) + "\n")
+    click.echo(table.table(result, found))
     if json is not None:
         files.write_text(json, results.to_json(result))
     if output is not None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from s2s.evaluation.controls import NOISY
 from s2s.evaluation.results import Evaluation
+from s2s.evaluation.verdict import Verdict
 from s2s.metrics.battery import METRICS
 from s2s.metrics.metric import Metric
 
 #: What tables show where a metric could not be measured.
 MISSING = "-"
-#: The metrics of the first table.
-COLUMNS = ("psnr", "psnr_fit", "ssim_fit", "enl", "gcnr", "edge_mm", "hom")
+#: What is told first: how near to the truth, and whether what has to stay has stayed.
+DETAIL = ("psnr", "psnr_fit", "ms_ssim_fit", "gcnr_above_sham", "detect", "edge_mm", "point_kept", "contrast_slope")
+#: Then what was done to the speckle, how far a result can be trusted, and what can be fooled.
+CONDUCT = ("invented", "bias_db", "spread_db", "robust", "grain_lateral_mm", "enl", "hom")
 
 
 def number(value: float, digits: int) -> str:
@@ -21,43 +26,56 @@ def number(value: float, digits: int) -> str:
     return f"{value:.{0 if abs(value) >= 1000 else digits}f}"
 
 
-def truth_of(evaluation: Evaluation, method: str, metric: Metric) -> float:
+def truth_of(evaluation: Evaluation, metric: Metric) -> float:
     """The value that the truth has, or the best there is; nan without either."""
     if isinstance(metric.truth, float):
         return metric.truth
-    return evaluation.mean(method, metric.truth).mean if metric.truth else math.nan
+    return evaluation.mean(NOISY, metric.truth).mean if metric.truth else math.nan
+
+
+def table(evaluation: Evaluation, found: Verdict) -> str:
+    """Two tables, a row of means for each method with one of intervals below it, and what has to be known of them."""
+    parts = []
+    for names, costs in ((DETAIL, False), (CONDUCT, True)):
+        metrics = [METRICS[name] for name in names if name in evaluation.metrics]
+        parts += [aligned(_rows(evaluation, found, metrics, costs))] if metrics else []
+    return "\n\n".join([*parts, "\n".join(notes(evaluation))])
+
+
+def _rows(evaluation: Evaluation, found: Verdict, metrics: Sequence[Metric], costs: bool) -> list[list[str]]:
+    rows = [["method", *(f"{metric.title}{_mark(metric, found)}" for metric in metrics), *(["ms"] if costs else [])]]
+    if any(metric.truth != "" for metric in metrics):
+        rows.append(["(truth)", *(number(truth_of(evaluation, one), one.digits) for one in metrics), *costs * [""]])
+    for method in evaluation.methods:
+        means = [(evaluation.mean(method, metric.name), metric.digits) for metric in metrics]
+        time = [number(evaluation.costs[method].milliseconds, 1)] if costs else []
+        rows.append([method, *(number(one.mean, digits) for one, digits in means), *time])
+        ends = [f"{number(one.low, digits)}..{number(one.high, digits)}" for one, digits in means]
+        ends = ["" if math.isnan(one.low) else text for (one, _), text in zip(means, ends, strict=True)]
+        rows += [["", *ends, *costs * [""]]] if any(ends) else []
+    return rows
+
+
+def _mark(metric: Metric, found: Verdict) -> str:
+    """* for what can be fooled, ! for what ranks a control first or can't tell one from the first."""
+    finding = found.of(metric.name)
+    return "*" if metric.fooled_by else "!" if finding is not None and finding.warning else ""
 
 
 def notes(evaluation: Evaluation) -> list[str]:
-    """What a reader of the table must know: what is in the cells, and what could not be measured."""
+    """What a reader of the tables must know."""
     scenes, suites = len(evaluation.scenes), len(evaluation.suites)
     over = f"means over {scenes} scenes{f' of {suites} suites' if suites > 1 else ''}, with 95 % bootstrap intervals"
-    lines = [over if scenes > suites else "one scene: no intervals; ask for two or more with --frames"]
-    fooled = [METRICS[name] for name in COLUMNS if name in evaluation.metrics and METRICS[name].fooled_by]
-    lines += [f"{metric.title}: {metric.fooled_by} raises it" for metric in fooled]
-    return lines
+    lines = [
+        over if scenes > suites else "one scene: no intervals; ask for two or more with --frames",
+        "* can be fooled, ! won by a control: neither chooses a winner, see the verdict",
+    ]
+    missing = [METRICS[name] for name in (*DETAIL, *CONDUCT) if name in evaluation.metrics]
+    missing = [one for one in missing if not any(evaluation.mean(name, one.name).count for name in evaluation.methods)]
+    return lines + [f"{one.title}: not measured{f', needs {one.needs}' if one.needs else ''}" for one in missing]
 
 
-def table(evaluation: Evaluation) -> str:
-    """A row of means for each method, and one of the intervals below it."""
-    metrics = [METRICS[name] for name in COLUMNS if name in evaluation.metrics]
-    rows = [["method", *(metric.title for metric in metrics), "ms"]]
-    for method in evaluation.methods:
-        means = [evaluation.mean(method, metric.name) for metric in metrics]
-        cells = [number(one.mean, metric.digits) for one, metric in zip(means, metrics, strict=True)]
-        for k, metric in enumerate(metrics):
-            true = truth_of(evaluation, method, metric)
-            cells[k] += "" if math.isnan(true) or cells[k] == MISSING else f" ({number(true, metric.digits)})"
-        rows.append([method, *cells, number(evaluation.costs[method].milliseconds, 1)])
-        spreads = [
-            "" if math.isnan(one.low) else f"{number(one.low, metric.digits)}..{number(one.high, metric.digits)}"
-            for one, metric in zip(means, metrics, strict=True)
-        ]
-        rows += [["", *spreads, ""]] if any(spreads) else []
-    return "\n\n".join([_aligned(rows), "\n".join(notes(evaluation))])
-
-
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
     """Rows of cells as text: the first column to the left, the others to the right."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = [

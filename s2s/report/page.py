@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from s2s.evaluation.files import write_text
 from s2s.evaluation.results import Evaluation, Picture
-from s2s.evaluation.table import COLUMNS, notes, number
+from s2s.evaluation.table import DETAIL, notes, number
 from s2s.metrics.battery import METRICS
 from s2s.metrics.fidelity import shown
 
@@ -99,7 +99,7 @@ def _definitions(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _scores(evaluation: Evaluation) -> str:
-    metrics = [METRICS[name] for name in COLUMNS if name in evaluation.metrics]
+    metrics = [METRICS[name] for name in DETAIL if name in evaluation.metrics]
     rows = []
     for method in evaluation.methods:
         cells = [html.escape(method)]

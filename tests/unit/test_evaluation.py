@@ -18,6 +18,7 @@ from s2s.evaluation.controls import NOISY, controls
 from s2s.evaluation.results import Evaluation, Row, to_json
 from s2s.evaluation.run import Job, evaluate, evaluate_in_processes
 from s2s.evaluation.table import number, table
+from s2s.evaluation.verdict import verdict
 from s2s.metrics.judged import IMAGE, SHAM
 from s2s.report.page import page, write_report
 from usim.errors import ConfigError, DataError, ResourceError
@@ -119,7 +120,7 @@ def test_every_table_has_the_controls(evaluation):
     dark = ["control noisy gamma=2", *(f"{name} gamma=2" for name in plain[1:])]
     assert list(evaluation.methods) == ["blur", "<i>&", *plain, *dark]
     assert evaluation.controls == set(controls()) == {*plain, *dark}
-    text = table(evaluation)
+    text = table(evaluation, verdict(evaluation))
     assert all(name in text for name in evaluation.methods)
 
 
@@ -187,12 +188,14 @@ def test_json_has_no_infinities(cases):
 
 
 def test_the_table_fits_a_screen(evaluation):
-    lines = table(evaluation).splitlines()
+    lines = table(evaluation, verdict(evaluation)).splitlines()
     assert max(map(len, lines)) <= 160
-    assert lines[0].split()[:3] == ["method", "PSNR", "PSNR"]
-    assert lines[1].startswith("blur")
-    assert f"{evaluation.mean('blur', 'psnr').mean:.2f}" in lines[1]
-    assert f"{evaluation.mean('blur', 'psnr').low:.2f}" in lines[2]
+    assert re.match(r"method +PSNR\S? +PSNR fit", lines[0])
+    assert lines[1].startswith("(truth) ")
+    assert lines[2].startswith("blur ")
+    assert f"{evaluation.mean('blur', 'psnr').mean:.2f}" in lines[2]
+    assert f"{evaluation.mean('blur', 'psnr').low:.2f}" in lines[3]
+    assert any(re.match(r"method .* Hom\*", line) for line in lines)
     assert number(12345.678, 2) == "12346"
 
 
@@ -210,7 +213,7 @@ def test_a_broken_method_is_named_and_the_rest_is_made(cases, result, said):
     assert all(re.search(said, one.reason) for one in found.failures)
     assert np.isfinite(found.values("good", "psnr")).all()
     assert np.isnan(found.values("bad", "psnr")).all()
-    assert "bad" in table(found)
+    assert "bad" in table(found, verdict(found))
     assert page(found, "one is broken")
     assert json.loads(to_json(found))["failures"][0]["reason"] == found.failures[0].reason
 
@@ -241,7 +244,8 @@ def test_frames_of_any_shape_can_be_scored(make_frame):
     found = evaluate({"blur": blur}, [Case("odd", k, {IMAGE: one}) for k, one in enumerate((frame, wide, small))])
     assert found.mean("blur", "gcnr").count == 2
     assert math.isnan(found.values("blur", "enl")[2])
-    assert " - " in table(evaluate({}, [Case("odd", 0, {IMAGE: small})]))
+    nothing = evaluate({"blur": blur}, [Case("odd", 0, {IMAGE: small})])
+    assert "ENL: not measured" in table(nothing, verdict(nothing))
     assert page(found, "odd")
 
 
