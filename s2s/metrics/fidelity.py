@@ -1,103 +1,167 @@
-"""Closeness to the image without speckle: PSNR and SSIM, raw and after the best monotone tone curve."""
+"""Closeness to the truths: PSNR, SSIM and MS-SSIM, raw, after the best monotone tone curve, and in 8 bits."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from s2s.metrics.grey import grey, shown
 from s2s.metrics.judged import Judged
 from s2s.metrics.metric import Metric
-from usim.errors import DataError
+from s2s.metrics.similarity import UNIFORM, WEIGHTS, Reference, Scale, scales, smallest_side
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+SCALES = len(WEIGHTS)
+_FITTED = "after the rising tone curve that brings the image closest"
+_LEVEL = "a display curve or a level nearer to the truth's"
+_FLAT = "any blur where the truth is flat"
+_8BIT = "any curve, gain or trend with depth that comes nearer to the echogenicity's greys, whatever is left of speckle,"
+_SIDE = f"{smallest_side(1)} pixels a side, all of them insonified"
+_SIDES = f"{smallest_side(SCALES)} pixels a side, all of them insonified"
+
+
+def _against(truth: str, suffix: str = "", title: str = "") -> tuple[Metric, ...]:
+    """PSNR, SSIM and MS-SSIM against one truth, raw and fitted."""
+    raw, both = f"against {truth}", f"{_LEVEL}, and {_FLAT},"
+    fit = f"{raw}, {_FITTED}"
+    return (
+        Metric(f"psnr{suffix}", f"PSNR{title}", "fidelity", f"20 log10(dynamic range / rms error) {raw}", "dB",
+               fooled_by=_LEVEL),
+        Metric(f"psnr{suffix}_fit", f"PSNR{title} fit", "fidelity", f"PSNR {fit}", "dB"),
+        Metric(f"ssim{suffix}", f"SSIM{title}", "fidelity", f"structural similarity {raw}", digits=3,
+               fooled_by=both, needs=_SIDE),
+        Metric(f"ssim{suffix}_fit", f"SSIM{title} fit", "fidelity", f"structural similarity {fit}", digits=3,
+               fooled_by=_FLAT, needs=_SIDE),
+        Metric(f"ms_ssim{suffix}", f"MS-SSIM{title}", "fidelity", f"structural similarity over five scales {raw}",
+               digits=3, fooled_by=both, needs=_SIDES),
+        Metric(f"ms_ssim{suffix}_fit", f"MS-SSIM{title} fit", "fidelity",
+               f"structural similarity over five scales {fit}", digits=3, fooled_by=_FLAT, needs=_SIDES),
+    )  # fmt: skip
+
 
 METRICS = (
-    Metric("psnr", "PSNR", "fidelity", "20 log10(dynamic range / rms error) against truth/bmode", "dB"),
-    Metric("psnr_fit", "PSNR fit", "fidelity", "PSNR after the rising tone curve that brings the image closest", "dB"),
-    Metric("ssim", "SSIM", "fidelity", "structural similarity to truth/bmode", digits=3),
-    Metric("ssim_fit", "SSIM fit", "fidelity", "SSIM after the same tone curve", digits=3),
-)
-
-#: Standard deviation of SSIM's Gaussian window in pixels, and the smallest side of an image that holds the window.
-SSIM_SIGMA, SSIM_SIDE = 1.5, 11
-
-
-def shown(image_db: ArrayLike, dynamic_range: float) -> Array:
-    """The image, any shape, as a screen shows it: clipped to [-dynamic_range, 0] dB."""
-    return np.clip(np.asarray(image_db, dtype=np.float64), -dynamic_range, 0.0)
+    *_against("truth/bmode"),
+    *_against("truth/resolved_db", "_resolved", " resolved"),
+    *_against("truth/echogenicity_db", "_echogenicity", " echogenicity"),
+    Metric("psnr_8bit", "PSNR 8 bit", "fidelity", "PSNR of 8-bit greys against the displayed echogenicity", "dB",
+           fooled_by=_8BIT),
+    Metric("ssim_8bit", "SSIM 8 bit", "fidelity", "SSIM of 8-bit greys against the displayed echogenicity", digits=3,
+           fooled_by=_8BIT, needs="7 pixels a side, all of them insonified"),
+)  # fmt: skip
 
 
-def psnr(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float) -> float:
+def psnr(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None) -> float:
     """Peak signal-to-noise ratio in dB, both images (H, W) being clipped to the dynamic range first.
 
         20 log10(dynamic_range / rms(image - truth))
 
-    inf when the images are equal.
+    inside: pixels that count (H, W); all of them when left out.  inf when the images are equal there.
 
     >>> round(psnr(np.full((2, 2), -20.0), np.full((2, 2), -26.0), 60.0), 6)
     20.0
     """
-    difference = shown(image_db, dynamic_range) - shown(truth_db, dynamic_range)
-    rms = math.sqrt(float(np.mean(difference**2)))
-    return 20.0 * math.log10(dynamic_range / rms) if rms else math.inf
+    return _psnr(grey(image_db, dynamic_range), grey(truth_db, dynamic_range), _everywhere(image_db, inside))
 
 
-def ssim(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float) -> float:
-    """Mean structural similarity (H, W), 1 for equal images; both are clipped to the dynamic range first.
+def _psnr(image: Array, truth: Array, inside: Mask) -> float:
+    error = float(np.mean((image - truth) ** 2, where=inside))
+    return -10.0 * math.log10(error) if error else math.inf
 
-    Wang, Bovik, Sheikh and Simoncelli, IEEE Trans. Image Process. 13 (2004) 600-612, with their window: Gaussian,
-    sigma 1.5 pixels, cut at 11 x 11, population covariances, K1 = 0.01, K2 = 0.03, data range = dynamic_range.
 
-    Raises DataError when a side is shorter than the window.
+def ssim(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None) -> float:
+    """Mean structural similarity (H, W), 1 for equal images; see Reference.ssim for formula and source.
+
+    Both are clipped to the dynamic range and taken as grey levels, black being 0.  inside: windows of 11 x 11 pixels
+    count that lie wholly in it (H, W); all when left out.  nan where none does.
     """
-    from skimage.metrics import structural_similarity
-
-    image, truth = shown(image_db, dynamic_range), shown(truth_db, dynamic_range)
-    if min(image.shape) < SSIM_SIDE:
-        height, width = image.shape
-        raise DataError(f"image: {height} x {width} pixels; SSIM needs {SSIM_SIDE} or more a side; use larger images")
-    value = structural_similarity(  # type: ignore[no-untyped-call]
-        image,
-        truth,
-        data_range=dynamic_range,
-        gaussian_weights=True,
-        sigma=SSIM_SIGMA,
-        use_sample_covariance=False,
-    )
-    return float(value)
+    truth = Reference.of(grey(truth_db, dynamic_range), _everywhere(image_db, inside))
+    return truth.ssim(scales(grey(image_db, dynamic_range), 1))
 
 
-def tone_fit(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float) -> Array:
+def ms_ssim(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None) -> float:
+    """Structural similarity over five scales (H, W), 1 for equal images; see Reference.ms_ssim for formula and source.
+
+    As `ssim`; nan when an image has a side of less than 161 pixels.
+    """
+    truth = Reference.of(grey(truth_db, dynamic_range), _everywhere(image_db, inside), SCALES)
+    return truth.ms_ssim(scales(grey(image_db, dynamic_range), SCALES))
+
+
+def tone_fit(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None) -> Array:
     """The image (H, W) after the rising curve that brings it closest to the truth in the mean square.
 
     Isotonic regression (Barlow, Bartholomew, Bremner and Brunk 1972) of the truth, clipped to the dynamic range, on
     the image's values; pixels of equal value stay equal. A gamma, an offset or any other rising curve that was applied
     to the image changes nothing in the result, so that no method gains or loses by its display curve. The image is not
     clipped before the fit. The fit sees the truth: it is for judging, not for denoising.
+
+    inside: pixels that count (H, W); the others become black.
     """
-    from scipy.optimize import isotonic_regression
-
-    image = np.asarray(image_db)
-    truth = shown(truth_db, dynamic_range)
-    _, place, count = np.unique(image, return_inverse=True, return_counts=True)
-    mean = np.bincount(place.ravel(), weights=truth.ravel()) / count
-    curve: Array = isotonic_regression(mean, weights=count).x
-    return curve[place.reshape(image.shape)]
+    tones = _Tones.of(np.asarray(image_db), _everywhere(image_db, inside))
+    return dynamic_range * (tones.fit(grey(truth_db, dynamic_range)) - 1.0)
 
 
-def fidelity(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float) -> dict[str, float]:
-    """PSNR and SSIM of an image (H, W), raw and after the tone fit, by name."""
-    fitted = tone_fit(image_db, truth_db, dynamic_range)
+@dataclass(frozen=True, eq=False)
+class _Tones:
+    """The values of an image in rising order: where each belongs, and how often it occurs.
+
+    inside: pixels that count (H, W).  order: their numbers, darkest first.  tone: number of each one's value, in that
+    order.  count: pixels of each value.
+    """
+
+    inside: Mask
+    order: NDArray[np.intp]
+    tone: NDArray[np.intp]
+    count: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, image: NDArray[Any], inside: Mask) -> _Tones:
+        values = image[inside]
+        order = np.argsort(values)
+        rising = values[order]
+        tone = np.concatenate([[0], np.cumsum(rising[1:] != rising[:-1])]) if values.size else order
+        return cls(inside, order, tone, np.bincount(tone))
+
+    def fit(self, truth: Array) -> Array:
+        """The closest rising function of the image to a truth (H, W) of grey levels; black where nothing counts."""
+        from scipy.optimize import isotonic_regression
+
+        fitted = np.zeros(self.inside.shape)
+        if self.order.size:
+            mean = np.bincount(self.tone, weights=truth[self.inside][self.order]) / self.count
+            values = np.empty(self.order.size)
+            values[self.order] = isotonic_regression(mean, weights=self.count).x[self.tone]
+            fitted[self.inside] = values
+        return fitted
+
+
+def fidelity(
+    image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None
+) -> dict[str, float]:
+    """PSNR and SSIM of an image (H, W), raw and after the tone fit, by name: what a training looks at."""
+    fitted = tone_fit(image_db, truth_db, dynamic_range, inside)
     return {
-        "psnr": psnr(image_db, truth_db, dynamic_range),
-        "psnr_fit": psnr(fitted, truth_db, dynamic_range),
-        "ssim": ssim(image_db, truth_db, dynamic_range),
-        "ssim_fit": ssim(fitted, truth_db, dynamic_range),
+        f"{name}{suffix}": metric(values, truth_db, dynamic_range, inside)
+        for name, metric in (("psnr", psnr), ("ssim", ssim))
+        for suffix, values in (("", image_db), ("_fit", fitted))
     }
 
 
 def measure(scene: Judged) -> dict[str, float]:
     """The group's metrics of a scene."""
-    return fidelity(scene.image, scene.view.truth_db, scene.view.dynamic_range)
+    view = scene.view
+    image = grey(scene.image, view.dynamic_range)
+    of_image, tones = scales(image, SCALES), _Tones.of(scene.image, view.insonified)
+    found: dict[str, float] = {}
+    for suffix, truth, reference in view.truths:
+        fitted = tones.fit(truth)
+        for fit, values, its_scales in (("", image, of_image), ("_fit", fitted, scales(fitted, SCALES))):
+            found[f"psnr{suffix}{fit}"] = _psnr(values, truth, view.insonified)
+            found[f"ssim{suffix}{fit}"] = reference.ssim(its_scales)
+            found[f"ms_ssim{suffix}{fit}"] = reference.ms_ssim(its_scales)
+    return found | _in_8_bits(scene)
