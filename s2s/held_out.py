@@ -43,5 +43,6 @@ class HeldOut:
             depth = float(frame.params["scene"]["image"]["dynamic_range"])
             domain = Domain("db", depth)
             clean = denoiser.denoise_frame(frame.bmode, domain) if denoiser else shown_db(frame.bmode, domain)
-            rows.append(fidelity(clean, frame.truth.bmode, depth))
+            inside = None if frame.truth.mask is None else frame.truth.mask.astype(bool)
+            rows.append(fidelity(clean, frame.truth.bmode, depth, inside))
         return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

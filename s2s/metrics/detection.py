@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from s2s.metrics.fidelity import shown
 from s2s.metrics.frame_view import FrameView, Region
+from s2s.metrics.grey import shown
 from s2s.metrics.judged import SHAM, Judged
 from s2s.metrics.lesions import detectability, ideal_detectability, lesions
 from s2s.metrics.metric import Metric

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from s2s.metrics.detection import pair_means
-from s2s.metrics.fidelity import shown
 from s2s.metrics.frame_view import PLATEAU, REACH
+from s2s.metrics.grey import shown
 from s2s.metrics.judged import Judged
 from s2s.metrics.metric import Metric
 

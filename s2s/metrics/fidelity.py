@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from s2s.metrics.grey import grey, shown
+from s2s.metrics.grey import grey
 from s2s.metrics.judged import Judged
 from s2s.metrics.metric import Metric
-from s2s.metrics.similarity import UNIFORM, WEIGHTS, Reference, Scale, scales, smallest_side
+from s2s.metrics.similarity import WEIGHTS, Reference, scales, smallest_side
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+#: Scales of MS-SSIM.
 SCALES = len(WEIGHTS)
 _FITTED = "after the rising tone curve that brings the image closest"
 _LEVEL = "a display curve or a level nearer to the truth's"
 _FLAT = "any blur where the truth is flat"
-_8BIT = "any curve, gain or trend with depth that comes nearer to the echogenicity's greys, whatever is left of speckle,"
-_SIDE = f"{smallest_side(1)} pixels a side, all of them insonified"
-_SIDES = f"{smallest_side(SCALES)} pixels a side, all of them insonified"
+_8BIT = (
+    "any curve, gain or trend with depth that comes nearer to the echogenicity's greys, much more than less speckle,"
+)
+_SIDE = f"an insonified square of {smallest_side(1)} pixels a side"
+_SIDES = f"an insonified square of {smallest_side(SCALES)} pixels a side"
 
 
 def _against(truth: str, suffix: str = "", title: str = "") -> tuple[Metric, ...]:
@@ -48,10 +51,13 @@ METRICS = (
     *_against("truth/bmode"),
     *_against("truth/resolved_db", "_resolved", " resolved"),
     *_against("truth/echogenicity_db", "_echogenicity", " echogenicity"),
-    Metric("psnr_8bit", "PSNR 8 bit", "fidelity", "PSNR of 8-bit greys against the displayed echogenicity", "dB",
-           fooled_by=_8BIT),
-    Metric("ssim_8bit", "SSIM 8 bit", "fidelity", "SSIM of 8-bit greys against the displayed echogenicity", digits=3,
-           fooled_by=_8BIT, needs="7 pixels a side, all of them insonified"),
+    Metric("psnr_8bit", "PSNR 8 bit", "fidelity", "PSNR of 8-bit greys against those of the echogenicity", "dB",
+           truth="psnr_8bit_true", fooled_by=_8BIT),
+    Metric("psnr_8bit_true", "PSNR 8 bit of the truth", "fidelity", "the same of truth/bmode", "dB", "none"),
+    Metric("ssim_8bit", "SSIM 8 bit", "fidelity", "SSIM of 8-bit greys against those of the echogenicity",
+           truth="ssim_8bit_true", digits=3, fooled_by=_8BIT, needs=_SIDE),
+    Metric("ssim_8bit_true", "SSIM 8 bit of the truth", "fidelity", "the same of truth/bmode", better="none", digits=3,
+           needs=_SIDE),
 )  # fmt: skip
 
 
@@ -65,31 +71,31 @@ def psnr(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside:
     >>> round(psnr(np.full((2, 2), -20.0), np.full((2, 2), -26.0), 60.0), 6)
     20.0
     """
-    return _psnr(grey(image_db, dynamic_range), grey(truth_db, dynamic_range), _everywhere(image_db, inside))
-
-
-def _psnr(image: Array, truth: Array, inside: Mask) -> float:
-    error = float(np.mean((image - truth) ** 2, where=inside))
-    return -10.0 * math.log10(error) if error else math.inf
+    return _reference(truth_db, dynamic_range, inside).psnr(grey(image_db, dynamic_range))
 
 
 def ssim(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None) -> float:
-    """Mean structural similarity (H, W), 1 for equal images; see Reference.ssim for formula and source.
+    """Mean structural similarity (H, W), 1 for equal images; see Reference.similarity for formula and source.
 
     Both are clipped to the dynamic range and taken as grey levels, black being 0.  inside: windows of 11 x 11 pixels
     count that lie wholly in it (H, W); all when left out.  nan where none does.
     """
-    truth = Reference.of(grey(truth_db, dynamic_range), _everywhere(image_db, inside))
-    return truth.ssim(scales(grey(image_db, dynamic_range), 1))
+    return _reference(truth_db, dynamic_range, inside).similarity(scales(grey(image_db, dynamic_range), 1))[0]
 
 
 def ms_ssim(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None) -> float:
-    """Structural similarity over five scales (H, W), 1 for equal images; see Reference.ms_ssim for formula and source.
+    """MS-SSIM (H, W), 1 for equal images; see Reference.similarity for formula and source.
 
     As `ssim`; nan when an image has a side of less than 161 pixels.
     """
-    truth = Reference.of(grey(truth_db, dynamic_range), _everywhere(image_db, inside), SCALES)
-    return truth.ms_ssim(scales(grey(image_db, dynamic_range), SCALES))
+    return _reference(truth_db, dynamic_range, inside, SCALES).similarity(
+        scales(grey(image_db, dynamic_range), SCALES)
+    )[1]
+
+
+def _reference(truth_db: ArrayLike, dynamic_range: float, inside: Mask | None, count: int = 1) -> Reference:
+    truth = grey(truth_db, dynamic_range)
+    return Reference.of(truth, np.ones(truth.shape, bool) if inside is None else inside, count)
 
 
 def tone_fit(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None) -> Array:
@@ -102,7 +108,8 @@ def tone_fit(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, ins
 
     inside: pixels that count (H, W); the others become black.
     """
-    tones = _Tones.of(np.asarray(image_db), _everywhere(image_db, inside))
+    image = np.asarray(image_db)
+    tones = _Tones.of(image, np.ones(image.shape, bool) if inside is None else inside)
     return dynamic_range * (tones.fit(grey(truth_db, dynamic_range)) - 1.0)
 
 
@@ -158,10 +165,15 @@ def measure(scene: Judged) -> dict[str, float]:
     image = grey(scene.image, view.dynamic_range)
     of_image, tones = scales(image, SCALES), _Tones.of(scene.image, view.insonified)
     found: dict[str, float] = {}
-    for suffix, truth, reference in view.truths:
-        fitted = tones.fit(truth)
+    for suffix, truth in (("", "bmode"), ("_resolved", "resolved_db"), ("_echogenicity", "echogenicity_db")):
+        reference = view.references[truth]
+        fitted = tones.fit(reference.truth)
         for fit, values, its_scales in (("", image, of_image), ("_fit", fitted, scales(fitted, SCALES))):
-            found[f"psnr{suffix}{fit}"] = _psnr(values, truth, view.insonified)
-            found[f"ssim{suffix}{fit}"] = reference.ssim(its_scales)
-            found[f"ms_ssim{suffix}{fit}"] = reference.ms_ssim(its_scales)
-    return found | _in_8_bits(scene)
+            found[f"psnr{suffix}{fit}"] = reference.psnr(values)
+            found[f"ssim{suffix}{fit}"], found[f"ms_ssim{suffix}{fit}"] = reference.similarity(its_scales)
+    ideal = view.references["8 bit"]
+    for suffix, level in (("", scene.image), ("_true", view.truth_db)):
+        picture = view.picture(level)
+        found[f"psnr_8bit{suffix}"] = ideal.psnr(picture)
+        found[f"ssim_8bit{suffix}"] = ideal.similarity(scales(picture, 1, ideal.window))[0]
+    return found

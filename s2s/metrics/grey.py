@@ -1,4 +1,4 @@
-"""Images as a screen shows them: clipped to the dynamic range, as grey levels, and in 8 bits."""
+"""Images as a screen shows them: clipped to the dynamic range, and as grey levels."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
-
-#: Grey levels of 8 bits above black.
-WHITE = 255
 
 
 def shown(image_db: ArrayLike, dynamic_range: float) -> Array:
@@ -23,8 +20,3 @@ def grey(image_db: ArrayLike, dynamic_range: float) -> Array:
     [0.0, 0.75, 1.0]
     """
     return shown(image_db, dynamic_range) / dynamic_range + 1.0
-
-
-def in_8_bits(grey_levels: ArrayLike) -> Array:
-    """Grey levels of 0 to 1, any shape, rounded to 256 of them, 0 to 255."""
-    return np.rint(WHITE * np.asarray(grey_levels, dtype=np.float64))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from s2s.metrics.fidelity import shown
+from s2s.metrics.grey import shown
 from s2s.metrics.judged import Judged
 from s2s.metrics.metric import Metric
 

@@ -1,4 +1,4 @@
-"""Structural similarity of grey levels in [0, 1], at one scale and at several, where a mask holds.
+"""Likeness of grey levels in [0, 1] where a mask holds: PSNR, and structural similarity at one scale and at several.
 
 Every window counts that lies wholly inside the mask: what is outside it, and beyond the image's borders, never enters.
 """
@@ -18,6 +18,8 @@ Mask = NDArray[np.bool_]
 
 #: Constants of the two terms for grey levels of 0 to 1: (K1 L)^2 and (K2 L)^2.
 C1, C2 = 0.01**2, 0.03**2
+#: Root mean square below which grey levels of 0 to 1 are equal: those of float32 decibels are known to 6e-8.
+ROUNDING = 1e-7
 #: Exponents of the scales from fine to coarse: Wang, Simoncelli and Bovik (2003). They add up to 1.
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
@@ -68,7 +70,7 @@ def scales(image: ArrayLike, count: int, window: Window = GAUSSIAN) -> tuple[Sca
         if min(values.shape) < len(window.weights):
             break
         mean = _windowed(values, window.weights)
-        variance = (_windowed(values**2, window.weights) - mean**2) * np.float32(window.correction)
+        variance = (_windowed(values**2, window.weights) - mean**2) * window.correction
         found.append(Scale(values, mean, variance))
         values = _blocks(values).mean(axis=(1, 3))
     return tuple(found)
@@ -78,59 +80,62 @@ def scales(image: ArrayLike, count: int, window: Window = GAUSSIAN) -> tuple[Sca
 class Reference:
     """A truth that many images are compared with.
 
-    scales: of the truth.  whole: the windows that lie inside the mask, at each scale.  window.
+    truth: grey levels of 0 to 1 (H, W).  inside: where they count (H, W).  window.  scales: of the truth.
+    whole: the windows that lie inside the mask, at each scale.
     """
 
+    truth: NDArray[np.float64]
+    inside: Mask
+    window: Window
     scales: tuple[Scale, ...]
     whole: tuple[Mask, ...]
-    window: Window
 
     @classmethod
-    def of(cls, truth: ArrayLike, inside: Mask, count: int = 1, window: Window = GAUSSIAN) -> Reference:
+    def of(cls, truth: NDArray[np.float64], inside: Mask, count: int = 1, window: Window = GAUSSIAN) -> Reference:
         """A truth (H, W) of grey levels where `inside` (H, W) holds, at up to `count` scales."""
-        found, whole = scales(truth, count, window), []
+        found, whole, left = scales(truth, count, window), [], inside
         for _ in found:
-            whole.append(_windowed((~inside).astype(np.float32), (1.0,) * len(window.weights)) == 0)
-            inside = _blocks(inside).all(axis=(1, 3))
-        return cls(found, tuple(whole), window)
+            whole.append(_windowed((~left).astype(np.float32), (1.0,) * len(window.weights)) == 0)
+            left = _blocks(left).all(axis=(1, 3))
+        return cls(truth, inside, window, found, tuple(whole))
 
-    def ssim(self, image: Sequence[Scale]) -> float:
-        """Mean structural similarity, 1 for equal images; nan where no window fits.
-
-            (2 mx my + C1)(2 sxy + C2) / ((mx^2 + my^2 + C1)(sx^2 + sy^2 + C2)),   C1 = 0.01^2, C2 = 0.03^2
-
-        m, s^2 and sxy are means, variances and the covariance under a window. Wang, Bovik, Sheikh and Simoncelli,
-        IEEE Trans. Image Process. 13 (2004) 600-612.
-
-        image: scales of grey levels, made with this window; the first is used.
-        """
-        return self._mean(image, 0, luminance=True)
-
-    def ms_ssim(self, image: Sequence[Scale]) -> float:
-        """Structural similarity over five scales, 1 for equal images; nan when the coarsest has no whole window.
-
-            product over j of mean(cs_j)^w_j times mean(l_5 cs_5)^w_5,   j = 1..4
-
-        l is the factor of SSIM with the means, cs the other one, w is WEIGHTS; each scale is the mean of 2 x 2 pixels
-        of the one before. A negative mean, of an image that is unlike the truth, counts as 0. Wang, Simoncelli and
-        Bovik, Proc. 37th Asilomar Conf. Signals, Systems and Computers (2003) 1398-1402.
-        """
-        last = len(WEIGHTS) - 1
-        terms = [self._mean(image, level, luminance=level == last) for level in range(last + 1)]
-        return math.prod(term if math.isnan(term) else max(term, 0.0) ** w for term, w in zip(terms, WEIGHTS, strict=True))
-
-    def _mean(self, image: Sequence[Scale], level: int, *, luminance: bool) -> float:
-        """The mean over whole windows of both factors of SSIM, or of that with the variances alone."""
-        if level >= len(self.scales) or not self.whole[level].any():
+    def psnr(self, image: NDArray[np.float64]) -> float:
+        """20 log10(1 / rms error) of grey levels (H, W) in dB; inf for equal images, nan where nothing counts."""
+        if not self.inside.any():
             return math.nan
-        one, two = image[level], self.scales[level]
-        product = one.mean * two.mean
-        covariance = _windowed(one.image * two.image, self.window.weights) - product
-        factor = np.float32(self.window.correction)
-        value = (2 * factor * covariance + C2) / (one.variance + two.variance + C2)
-        if luminance:
-            value *= (2 * product + C1) / (one.mean**2 + two.mean**2 + C1)
-        return float(np.mean(value, where=self.whole[level], dtype=np.float64))
+        rms = math.sqrt(float(np.mean((image - self.truth)[self.inside] ** 2)))
+        return math.inf if rms < ROUNDING else -20.0 * math.log10(rms)
+
+    def similarity(self, image: Sequence[Scale]) -> tuple[float, float]:
+        """SSIM and MS-SSIM, both 1 for equal images; nan where no window fits, MS-SSIM also with less than five scales.
+
+            l cs = (2 mx my + C1) / (mx^2 + my^2 + C1) (2 sxy + C2) / (sx^2 + sy^2 + C2),   C1 = 0.01^2, C2 = 0.03^2
+            SSIM = mean(l cs),   MS-SSIM = mean(cs_1)^w_1 ... mean(cs_4)^w_4 mean(l_5 cs_5)^w_5,   w = WEIGHTS
+
+        m, s^2 and sxy are means, variances and the covariance under a window; each scale is the mean of 2 x 2 pixels of
+        the one before. A mean below 0, of an image that is the truth's opposite, counts as 0 in MS-SSIM.
+
+        SSIM: Wang, Bovik, Sheikh and Simoncelli, IEEE Trans. Image Process. 13 (2004) 600-612. MS-SSIM: Wang,
+        Simoncelli and Bovik, Proc. 37th Asilomar Conf. Signals, Systems and Computers (2003) 1398-1402.
+
+        image: scales of grey levels, made with this window.
+        """
+        terms = [self._means(*each) for each in zip(image, self.scales, self.whole, strict=True)]
+        ssim = terms[0][1] if terms else math.nan
+        if len(terms) < len(WEIGHTS) or any(map(math.isnan, terms[-1])):
+            return ssim, math.nan
+        factors = [cs for cs, _ in terms[:-1]] + [terms[-1][1]]
+        return ssim, math.prod(max(factor, 0.0) ** weight for factor, weight in zip(factors, WEIGHTS, strict=True))
+
+    def _means(self, image: Scale, truth: Scale, whole: Mask) -> tuple[float, float]:
+        """The means of cs and of l cs over whole windows at one scale."""
+        if not whole.any():
+            return math.nan, math.nan
+        product = image.mean * truth.mean
+        covariance = (_windowed(image.image * truth.image, self.window.weights) - product) * self.window.correction
+        structure = (2 * covariance + C2) / (image.variance + truth.variance + C2)
+        both = structure * ((2 * product + C1) / (image.mean**2 + truth.mean**2 + C1))
+        return float(structure[whole].mean(dtype=np.float64)), float(both[whole].mean(dtype=np.float64))
 
 
 def _windowed(image: Array, weights: tuple[float, ...]) -> Array:

@@ -20,7 +20,7 @@ from s2s.evaluation.files import write_text
 from s2s.evaluation.results import Evaluation, Picture
 from s2s.evaluation.table import DETAIL, notes, number
 from s2s.metrics.battery import METRICS
-from s2s.metrics.fidelity import shown
+from s2s.metrics.grey import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
