@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from s2s.metrics.grey import grey
+from s2s.domain import LOG_BIAS_DB
+from s2s.metrics.frame_view import FrameView
+from s2s.metrics.grey import grey, shown
 from s2s.metrics.judged import Judged
 from s2s.metrics.metric import Metric
-from s2s.metrics.similarity import WEIGHTS, Reference, scales, smallest_side
+from s2s.metrics.similarity import UNIFORM, WEIGHTS, Reference, scales, smallest_side
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -159,21 +163,55 @@ def fidelity(
     }
 
 
+def picture(level_db: ArrayLike, view: FrameView) -> Array:
+    """What the frame's display shows of levels (H, W) in dB: grey levels of 0 to 1, rounded to 8 bits.
+
+    A frame without a display is shown linear in dB over its dynamic range.
+    """
+    level = shown(level_db, view.dynamic_range)
+    levels = grey(level, view.dynamic_range) if view.screen is None else view.screen.grey(10.0 ** (level / 10.0))
+    return np.rint(255.0 * levels) / 255.0
+
+
+@lru_cache(maxsize=4)
+def _references(view: FrameView) -> Mapping[str, Reference]:
+    """The truths by the suffix of the metrics that are taken against them."""
+    truths = {"": view.truth_db, "_resolved": view.resolved_db, "_echogenicity": view.echogenicity_db}
+    return {
+        suffix: Reference.of(grey(truth, view.dynamic_range), view.insonified, SCALES)
+        for suffix, truth in truths.items()
+    }
+
+
+@lru_cache(maxsize=4)
+def _ideal(view: FrameView) -> Reference:
+    """The picture of the echogenicity itself: 0 dB tissue is where its mean intensity is, as the paper has it."""
+    return Reference.of(picture(view.echogenicity_db + LOG_BIAS_DB, view), view.insonified, 1, UNIFORM)
+
+
+def _in_8_bits(level_db: ArrayLike, view: FrameView) -> tuple[float, float]:
+    """PSNR and SSIM of pictures."""
+    ideal, found = _ideal(view), picture(level_db, view)
+    return ideal.psnr(found), ideal.similarity(scales(found, 1, UNIFORM))[0]
+
+
+@lru_cache(maxsize=4)
+def _truth_in_8_bits(view: FrameView) -> tuple[float, float]:
+    """The same of truth/bmode."""
+    return _in_8_bits(view.truth_db, view)
+
+
 def measure(scene: Judged) -> dict[str, float]:
     """The group's metrics of a scene."""
     view = scene.view
     image = grey(scene.image, view.dynamic_range)
     of_image, tones = scales(image, SCALES), _Tones.of(scene.image, view.insonified)
     found: dict[str, float] = {}
-    for suffix, truth in (("", "bmode"), ("_resolved", "resolved_db"), ("_echogenicity", "echogenicity_db")):
-        reference = view.references[truth]
+    for suffix, reference in _references(view).items():
         fitted = tones.fit(reference.truth)
         for fit, values, its_scales in (("", image, of_image), ("_fit", fitted, scales(fitted, SCALES))):
             found[f"psnr{suffix}{fit}"] = reference.psnr(values)
             found[f"ssim{suffix}{fit}"], found[f"ms_ssim{suffix}{fit}"] = reference.similarity(its_scales)
-    ideal = view.references["8 bit"]
-    for suffix, level in (("", scene.image), ("_true", view.truth_db)):
-        picture = view.picture(level)
-        found[f"psnr_8bit{suffix}"] = ideal.psnr(picture)
-        found[f"ssim_8bit{suffix}"] = ideal.similarity(scales(picture, 1, ideal.window))[0]
+    found["psnr_8bit"], found["ssim_8bit"] = _in_8_bits(scene.image, view)
+    found["psnr_8bit_true"], found["ssim_8bit_true"] = _truth_in_8_bits(view)
     return found

@@ -8,13 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from s2s.domain import LOG_BIAS_DB
 from s2s.metrics.distance import signed_distance
-from s2s.metrics.grey import grey, shown
-from s2s.metrics.similarity import UNIFORM, WEIGHTS, Reference
 from usim.display import Screen
 from usim.errors import DataError
 from usim.frame import Frame
@@ -129,28 +127,6 @@ class FrameView:
             scene=scene,
             screen=None if frame.display is None else Screen.of_frame(frame),
         )
-
-    def picture(self, level_db: ArrayLike) -> Array:
-        """What the frame's display shows of levels (H, W) in dB: grey levels of 0 to 1, rounded to 8 bits."""
-        level = shown(level_db, self.dynamic_range)
-        levels = grey(level, self.dynamic_range) if self.screen is None else self.screen.grey(10.0 ** (level / 10.0))
-        return np.rint(255 * levels) / 255
-
-    @cached_property
-    def references(self) -> Mapping[str, Reference]:
-        """The truths by name, ready to be compared with many images, and "8 bit".
-
-        The last is the picture of the echogenicity itself, 0 dB tissue being where its mean intensity is.
-        """
-        truths = {
-            "bmode": self.truth_db, "resolved_db": self.resolved_db, "echogenicity_db": self.echogenicity_db
-        }  # fmt: skip
-        found = {
-            name: Reference.of(grey(truth, self.dynamic_range), self.insonified, len(WEIGHTS))
-            for name, truth in truths.items()
-        }
-        ideal = self.picture(self.echogenicity_db + LOG_BIAS_DB)
-        return found | {"8 bit": Reference.of(ideal, self.insonified, 1, UNIFORM)}
 
     @property
     def pixel(self) -> tuple[float, float]:

@@ -7,10 +7,12 @@ truth, that of the image itself in a place that looks uniform.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from s2s.metrics.frame_view import FrameView
 from s2s.metrics.grey import shown
 from s2s.metrics.judged import Judged
 from s2s.metrics.metric import Metric
@@ -157,12 +159,23 @@ def _sums_of_products(values: Array, lags: int) -> Array:
     return sums
 
 
+def _over_truth(image_db: ArrayLike, view: FrameView) -> Array:
+    """The detrended level of an image over the truth (H, W), both as a screen shows them."""
+    difference = shown(image_db, view.dynamic_range) - shown(view.truth_db, view.dynamic_range)
+    return detrended(difference, view.background)
+
+
+@lru_cache(maxsize=4)
+def _of_noisy(view: FrameView) -> tuple[float, float]:
+    """The grain of the untouched image."""
+    return grain(_over_truth(view.noisy_db, view), view.background, view.pixel)
+
+
 def measure(scene: Judged) -> dict[str, float]:
     """The group's metrics of a scene."""
     view, mask = scene.view, scene.view.background
-    image, truth = (shown(values, view.dynamic_range) for values in (scene.image, view.truth_db))
-    rest, noisy = detrended(image - truth, mask), detrended(view.noisy_db - truth, mask)
-    widths, untouched = grain(rest, mask, view.pixel), grain(noisy, mask, view.pixel)
+    rest, untouched = _over_truth(scene.image, view), _of_noisy(view)
+    widths = grain(rest, mask, view.pixel)
     return {
         "snr": snr(rest, mask),
         "enl": enl(rest, mask),
