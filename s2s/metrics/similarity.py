@@ -20,7 +20,7 @@ Mask = NDArray[np.bool_]
 C1, C2 = 0.01**2, 0.03**2
 #: Root mean square below which grey levels of 0 to 1 are equal: those of float32 decibels are known to 6e-8.
 ROUNDING = 1e-7
-#: Exponents of the scales from fine to coarse: Wang, Simoncelli and Bovik (2003). They add up to 1.
+#: Exponents of the scales from fine to coarse: Wang, Simoncelli and Bovik (2003), who round them: the sum is 1.0001.
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 

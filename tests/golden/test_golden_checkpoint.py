@@ -1,6 +1,6 @@
 """A checkpoint of the first format opens for ever and gives the pixels that it gave.
 
-    python tests/golden/test_golden_checkpoint.py      # stores it anew, for a new format only
+python tests/golden/test_golden_checkpoint.py      # stores it anew, for a new format only
 """
 
 from pathlib import Path

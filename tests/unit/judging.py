@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from s2s.metrics.frame_view import FrameView
 
@@ -20,3 +21,14 @@ def view_of(truth: Any, labels: Any, names: Any, x: Any, z: Any, **others: Any) 
         "scene": {},
     }
     return FrameView(truth, np.asarray(labels), tuple(names), np.asarray(x), np.asarray(z), **{**plain, **others})
+
+
+def smooth(seed: int = 0, size: int = 64) -> Any:
+    """A smooth image (size, size) between -50 and -10 dB."""
+    values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(size, size)), 6)
+    return -50 + 40 * (values - values.min()) / np.ptp(values)
+
+
+def speckle(seed: int, shape: tuple[int, ...], looks: float = 1) -> Any:
+    """Fully developed speckle of mean intensity 1 in dB, white, averaged over looks in intensity."""
+    return 10 * np.log10(np.random.default_rng(seed).gamma(looks, 1 / looks, shape))

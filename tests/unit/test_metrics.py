@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from judging import view_of
+from judging import smooth, speckle, view_of
 from scipy import ndimage
 from scipy.special import erf
 from scipy.stats import norm
@@ -17,25 +17,12 @@ from s2s.metrics.battery import METRICS, judged, score
 from s2s.metrics.detection import gcnr
 from s2s.metrics.distance import signed_distance
 from s2s.metrics.edges import edge_width
-from s2s.metrics.fidelity import psnr, ssim, tone_fit
 from s2s.metrics.frame_view import FrameView
 from s2s.metrics.homogeneity import hom
-from s2s.metrics.speckle import enl
 from usim.errors import DataError
 
 PIXEL = 0.1e-3
-SIZE = 160
-
-
-def smooth(seed=0, size=64):
-    """A smooth image between -50 and -10 dB."""
-    values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(size, size)), 6)
-    return -50 + 40 * (values - values.min()) / np.ptp(values)
-
-
-def speckle(seed, shape, looks=1):
-    """Fully developed speckle of mean intensity 1 in dB, white, averaged over looks in intensity."""
-    return 10 * np.log10(np.random.default_rng(seed).gamma(looks, 1 / looks, shape))
+SIZE = 176
 
 
 def disc(radius=4e-3, inside=-45.0, outside=-30.0):
@@ -44,69 +31,6 @@ def disc(radius=4e-3, inside=-45.0, outside=-30.0):
     labels = (np.hypot(axis[:, None], axis) <= radius).astype(np.uint16)
     truth = np.where(labels, inside, outside).astype(float)
     return view_of(truth, labels, ("tissue", "cyst"), axis, axis + 20e-3)
-
-
-@given(st.floats(0.1, 20), st.floats(40, 80))
-def test_psnr_of_an_offset(offset, depth):
-    truth = np.full((8, 8), -39.0)
-    assert psnr(truth + offset, truth, depth) == pytest.approx(20 * np.log10(depth / offset))
-
-
-def test_psnr_sees_what_the_screen_shows():
-    assert psnr(np.array([[5.0, -90.0]]), np.array([[0.0, -70.0]]), 60.0) == math.inf
-    assert psnr(np.array([[-60.0, 0.0]]), np.array([[0.0, -60.0]]), 60.0) == pytest.approx(0.0)
-
-
-def test_ssim_is_one_for_equals_and_refuses_crumbs():
-    image = smooth()
-    assert ssim(image, image, 60.0) == pytest.approx(1.0)
-    assert ssim(image + speckle(1, image.shape), image, 60.0) < 0.5
-    with pytest.raises(DataError, match="11 or more"):
-        ssim(image[:10], image[:10], 60.0)
-
-
-@settings(max_examples=25)
-@given(st.floats(0.3, 3), st.floats(-40, 40), st.floats(0.2, 4), st.integers(0, 9))
-def test_a_tone_curve_is_worth_nothing_after_the_fit(gamma, offset, gain, seed):
-    truth = smooth(seed)
-    noisy = truth + speckle(seed, truth.shape)
-    curved = offset + gain * 60 * ((noisy + 120) / 120) ** gamma
-    np.testing.assert_allclose(tone_fit(curved, truth, 60.0), tone_fit(noisy, truth, 60.0))
-    np.testing.assert_allclose(tone_fit(60 * ((truth + 120) / 120) ** gamma + offset, truth, 60.0), truth)
-
-
-def test_the_fit_never_harms_and_cannot_sharpen():
-    truth = np.where(np.arange(64)[None, :] < 32, -40.0, -20.0) * np.ones((64, 1))
-    blurred = ndimage.gaussian_filter(truth + smooth(3) * 0.3 + 9, 4)
-    fitted = tone_fit(blurred, truth, 60.0)
-    assert psnr(blurred, truth, 60.0) < psnr(fitted, truth, 60.0) < 40
-    order = np.argsort(blurred.ravel(), kind="stable")
-    assert (np.diff(fitted.ravel()[order]) >= 0).all()
-
-
-def test_the_fit_of_an_inverted_image_is_flat():
-    truth = smooth()
-    np.testing.assert_allclose(tone_fit(-truth, truth, 60.0), truth.mean())
-
-
-def test_the_fit_averages_ties():
-    image, truth = np.array([[1.0, 1.0, 2.0]]), np.array([[-30.0, -20.0, -10.0]])
-    np.testing.assert_allclose(tone_fit(image, truth, 60.0), [[-25.0, -25.0, -10.0]])
-
-
-@pytest.mark.parametrize("looks", [1, 4, 25])
-def test_enl_counts_looks(looks):
-    truth = smooth(size=256)
-    image = truth + speckle(looks, truth.shape, looks)
-    assert enl(image, truth, np.ones(truth.shape, bool)) == pytest.approx(looks, rel=0.05)
-    assert enl(image - 17, truth, np.ones(truth.shape, bool)) == pytest.approx(enl(image, truth, truth < 0))
-
-
-def test_enl_at_its_limits():
-    truth, everywhere = smooth(), np.ones((64, 64), bool)
-    assert enl(truth, truth, everywhere) == math.inf
-    assert math.isnan(enl(truth, truth, ~everywhere))
-    assert np.isfinite(enl(truth + 1e4 * (truth > -30), truth, everywhere))
 
 
 def halves(first, second):
@@ -253,13 +177,13 @@ def test_borders_between_regions_are_no_edges_and_rings_avoid_neighbours():
 def test_the_truth_itself_scores_perfectly():
     view = disc()
     scores = score(judged(view.truth_db, view))
-    assert scores["psnr"] == scores["psnr_fit"] == scores["enl"] == math.inf
-    assert scores["ssim"] == scores["ssim_fit"] == pytest.approx(1.0)
+    assert scores["psnr"] == scores["psnr_fit"] == scores["snr"] == scores["enl"] == math.inf
+    assert scores["ssim"] == scores["ssim_fit"] == scores["ms_ssim"] == scores["ms_ssim_fit"] == pytest.approx(1.0)
     assert scores["gcnr"] == scores["gcnr_true"] == scores["gcnr/cyst"] == scores["gcnr_true/cyst"] == 1.0
     assert scores["edge_mm"] == scores["edge_true_mm"] < 0.2
     assert scores["gcnr_skipped"] == scores["edge_skipped"] == 0
     everywhere = {name for name, metric in METRICS.items() if not name.endswith("/") and not metric.needs}
-    assert set(scores) == {*everywhere, "gcnr/cyst", "gcnr_true/cyst"}
+    assert everywhere <= set(scores) <= {*METRICS, "gcnr/cyst", "gcnr_true/cyst"}
 
 
 @pytest.mark.parametrize(("radius", "contrast", "skipped"), [(0.3e-3, -15, (1, 1)), (4e-3, -4, (0, 1))])
