@@ -43,8 +43,8 @@ Sample = dict[str, NDArray[np.float32]]
 BELOW_BLACK_DB = 10.0
 #: Scenes that the first batch is cut from.
 _FIRST_SCENES = 4
-#: Random streams of a training, beside those of the simulator.
-_BATCH, _TRAIN, _HELD_OUT, _GAIN = 10, 11, 12, 13
+#: Random streams of a training, beside those of the simulator (s2s.seeds has 11, 12, 14 and 15).
+_BATCH, _GAIN = 10, 13
 
 
 class Source(Protocol):
@@ -100,20 +100,6 @@ class Simulation:
             return found
 
         return samples
-
-
-def training_seed(seed: int) -> int:
-    """The simulator's seed for training with `seed`: 64 bits of a hash, so that no user's phantom seed meets it."""
-    return _derived(seed, _TRAIN)
-
-
-def held_out_seed(seed: int) -> int:
-    """The simulator's seed of the frames that judge a training with `seed`."""
-    return _derived(seed, _HELD_OUT)
-
-
-def _derived(seed: int, purpose: int) -> int:
-    return int(np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)[0])
 
 
 class _Scenes(IterableDataset[Any]):

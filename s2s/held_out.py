@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2s.data import held_out_seed
 from s2s.denoise import Denoiser
 from s2s.domain import Domain
 from s2s.images.image import shown_db
 from s2s.methods.base import Method
 from s2s.metrics.fidelity import fidelity
+from s2s.seeds import held_out_seed
 from usim.frame import Frame
 from usim.phantom.load import Phantom
 from usim.pipeline import Renderer

@@ -24,13 +24,14 @@ import numpy as np
 import torch
 
 from s2s.checkpoint import BEST, load_checkpoint, save_checkpoint
-from s2s.data import Feed, Pool, Simulation, Source, training_seed
-from s2s.evaluate import finite
+from s2s.data import Feed, Pool, Simulation, Source
+from s2s.evaluation.results import finite
 from s2s.held_out import HeldOut
 from s2s.images import Stated
 from s2s.methods import make, method_class
 from s2s.methods.base import Method, Training
 from s2s.recordings import Recordings
+from s2s.seeds import training_seed
 from s2s.train import Plan, State, fit
 from usim.errors import ConfigError, DataError, first_line
 from usim.io.atomic import make_folder, no_room, write_atomic

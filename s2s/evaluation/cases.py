@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from s2s.metrics.frame_view import FrameView
 from s2s.metrics.judged import IMAGE, LOOK, PROBE, SHAM
+from s2s.seeds import judged_seed
 from usim.errors import DataError
 from usim.frame import Frame
 from usim.io.dataset import open_frames
@@ -62,19 +65,24 @@ class Suite:
     """A shipped phantom of the evaluation, and the further images of each scene that methods are given.
 
     sham: the same places in tissue alone, all regions having its echogenicity.  looks: further independent draws.
-    probe: the same anatomy through this one.  changed: see Case.
+    probe: the same anatomy through this one, as a phantom describes it.  changed: see Case.
     """
 
     phantom: str
     sham: bool = False
     looks: int = 0
-    probe: str = ""
+    probe: Mapping[str, Any] | None = None
     changed: bool = False
 
 
+#: A second probe that no training phantom has: coarser speckle than that of all suites, and a lower frequency.
+OTHER_PROBE: Mapping[str, Any] = {
+    "name": "linear, 4.1 MHz", "elements": 128, "pitch": "0.3 mm", "element_width": "0.26 mm",
+    "element_height": "8 mm", "elevation_focus": "28 mm", "center_frequency": "4.1 MHz", "fractional_bandwidth": 0.6,
+}  # fmt: skip
 #: The suites that `--sim evaluation` stands for.
 SUITES = (
-    Suite("evaluation/scenes"),
+    Suite("evaluation/scenes", probe=OTHER_PROBE),
     Suite("evaluation/speckle-only"),
     Suite("evaluation/lesions", sham=True),
     Suite("evaluation/wires"),
@@ -85,13 +93,6 @@ SUITES = (
 #: What stands for all of them.
 ALL = "evaluation"
 DEFAULT_SEED, DEFAULT_SCENES = 0, 12
-#: Purpose of the random stream of judged scenes, beside those of training (s2s.data).
-_JUDGED = 14
-
-
-def judged_seed(seed: int) -> int:
-    """The simulator's seed of judged scenes: 64 bits of a hash, so that no phantom's or training's seed meets it."""
-    return int(np.random.SeedSequence(seed, spawn_key=(_JUDGED,)).generate_state(1, np.uint64)[0])
 
 
 def suites_of(name: str) -> tuple[Suite, ...]:
@@ -173,15 +174,34 @@ class Stored:
             )
         open_frames(self.path)
 
+    @cached_property
+    def _looks(self) -> list[list[int]]:
+        """Numbers of the frames of each scene, its first look first."""
+        places = open_frames(self.path).places()
+        looks = places.pop("look")
+        scenes: dict[tuple[Any, ...], dict[int, int]] = {}
+        met: Counter[tuple[Any, ...]] = Counter()
+        for number, (look, *place) in enumerate(zip(looks, *places.values(), strict=True)):
+            # Shards of several runs have the same places: a look that was met before belongs to another scene.
+            scenes.setdefault((met[look, *place], *place), {})[int(look)] = number
+            met[look, *place] += 1
+        return [[frames[look] for look in sorted(frames)] for frames in scenes.values()][: self.scenes]
+
     @property
     def items(self) -> Sequence[tuple[str, int]]:
-        """(name of the folder, scene) of every scene."""
-        return [(self.path.name, number) for number in range(len(open_frames(self.path)[: self.scenes]))]
+        """(name of the folder, number) of every scene; slices, angles and times count as scenes of their own."""
+        return [(self.path.name, number) for number in range(len(self._looks))]
 
     def open(self) -> Callable[[tuple[str, int]], Case]:
         """Return the function that reads a scene."""
         frames = open_frames(self.path)
-        return lambda item: Case(*item, {IMAGE: frames[item[1]]})
+
+        def case(item: tuple[str, int]) -> Case:
+            first, *others = self._looks[item[1]]
+            looks = {f"{LOOK}{k}": frames[number] for k, number in enumerate(others, start=1)}
+            return Case(*item, {IMAGE: frames[first], **looks})
+
+        return case
 
 
 def cases_of(source: Source) -> Iterator[Case]:

@@ -20,7 +20,7 @@ FLOORS = (
     ("s2s.data", "s2s.recordings", "s2s.checkpoint", "s2s.images", "s2s.metrics"),
     ("s2s.methods",),
     ("s2s.nets",),
-    ("s2s.domain", "s2s.toy"),
+    ("s2s.domain", "s2s.toy", "s2s.seeds"),
     ("usim.cli", "usim.__main__"),
     ("usim.console",),
     (

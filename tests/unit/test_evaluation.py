@@ -13,7 +13,7 @@ from scipy import ndimage
 import usim
 from s2s.cli import main
 from s2s.evaluation import files, run
-from s2s.evaluation.cases import Case, Simulated, Stored, Suite, cases_of, judged_seed, suites_of
+from s2s.evaluation.cases import Case, Simulated, Stored, Suite, cases_of, suites_of
 from s2s.evaluation.controls import NOISY, controls
 from s2s.evaluation.results import Evaluation, Row, to_json
 from s2s.evaluation.run import Job, evaluate, evaluate_in_processes
@@ -21,6 +21,7 @@ from s2s.evaluation.table import number, table
 from s2s.evaluation.verdict import verdict
 from s2s.metrics.judged import IMAGE, SHAM
 from s2s.report.page import page, write_report
+from s2s.seeds import judged_seed
 from usim.errors import ConfigError, DataError, ResourceError
 from usim.frame import Axes
 from usim.generate import generate

@@ -21,7 +21,7 @@ import s2s.recordings
 import s2s.run
 from s2s.checkpoint import load_checkpoint
 from s2s.cli import main
-from s2s.data import BELOW_BLACK_DB, Feed, Pool, Simulation, held_out_seed, training_seed
+from s2s.data import BELOW_BLACK_DB, Feed, Pool, Simulation
 from s2s.domain import from_scale
 from s2s.held_out import HeldOut
 from s2s.images import Stated
@@ -314,13 +314,6 @@ def test_pairs_need_two_looks(tmp_path, phantom):
     with pytest.raises(ConfigError, match=r"brought\.yaml: scatterers\.file: .* one look only"):
         Simulation(cloud, 5, ("y", "y2")).open()(0)
     assert Simulation(cloud, 5, ("y", "x")).open()(0)[0]["y"].shape == (40, 48)
-
-
-def test_no_seed_of_a_user_meets_those_of_a_training():
-    seeds = [derive(seed) for seed in (*range(2000), 2**63 - 1) for derive in (training_seed, held_out_seed)]
-    assert len(set(seeds)) == len(seeds)
-    assert min(seeds) > 2**32
-    assert seeds[:2] == [training_seed(0), held_out_seed(0)]
 
 
 # Files.
