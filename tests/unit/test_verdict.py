@@ -20,6 +20,7 @@ WOBBLE = 0.1 * np.resize([1.0, -1.0, 0.5, -0.5], SCENES)
 
 #: Metrics of this file's own, so that its tests do not depend on what is in the battery.
 MADE_UP = (
+    Metric("quality", "PSNR", "fidelity", "the higher the better", "dB"),
     *(Metric(f"up {k}", f"up {k}", "made up", "the higher the better") for k in range(5)),
     Metric("width", "width", "made up", "best where the truth's is", "mm", "nearer", "true width"),
     Metric("true width", "true width", "made up", "the truth's", "mm", "none"),
@@ -33,7 +34,7 @@ def made_up(monkeypatch):
         monkeypatch.setitem(METRICS, metric.name, metric)
 
 
-def evaluation_of(scores, scenes=SCENES, metric="psnr"):
+def evaluation_of(scores, scenes=SCENES, metric="quality"):
     """Scores by method, (S,) or one for all scenes; controls have 20 dB unless given."""
     scores = {**dict.fromkeys(CONTROLS, 20.0), **scores}
     methods = [name for name in scores if name not in CONTROLS] + list(CONTROLS)
@@ -47,7 +48,7 @@ def evaluation_of(scores, scenes=SCENES, metric="psnr"):
 
 def test_the_best_method_wins_and_the_difference_is_real():
     found = verdict(evaluation_of({"nlm": 30.0 + WOBBLE, "n2n": 31.2, "srad": 29.0}))
-    one = found.of("psnr")
+    one = found.of("quality")
     assert (one.winner, one.runner_up, one.control, one.warning) == ("n2n", "nlm", CONTROLS[0], "")
     assert one.ranking[:3] == ("n2n", "nlm", "srad")
     assert one.means["n2n"] == pytest.approx(31.2)
@@ -63,8 +64,8 @@ def test_the_best_method_wins_and_the_difference_is_real():
 
 def test_ties_are_said():
     one = verdict(evaluation_of({"a": 30.01 + WOBBLE, "b": 30.0 - WOBBLE, "c": 25.0}))
-    assert one.of("psnr").ties == ("b",)
-    assert not one.of("psnr").is_real
+    assert one.of("quality").ties == ("b",)
+    assert not one.of("quality").is_real
     assert "By PSNR, a is not told apart from b." in one.statement
 
 
@@ -72,16 +73,16 @@ def test_a_lead_among_many_metrics_must_be_larger_to_hold():
     """Alone it is real and holds; with many metrics that choose, chance alone would make some of them look real."""
     lead = 1.2 + np.array([1.3, -1.1, 0.9, -1.2, 1.0, -0.9, 1.2, -1.2])
     alone = evaluation_of({"nlm": 30.0 + lead, "b": 30.0})
-    one = verdict(alone).of("psnr")
+    one = verdict(alone).of("quality")
     assert (one.is_real, one.holds) == (True, True)
     names = [f"up {k}" for k in range(5)]
-    rows = [Row(r.method, r.suite, r.scene, 0.0, dict.fromkeys(names, r.scores["psnr"])) for r in alone.rows]
+    rows = [Row(r.method, r.suite, r.scene, 0.0, dict.fromkeys(names, r.scores["quality"])) for r in alone.rows]
     many = verdict(Evaluation(alone.methods, alone.controls, tuple(rows)))
     assert [(m.winner, m.is_real, m.holds) for m in many.findings] == [("nlm", True, False)] * 5
     assert "5 of 5 metrics choose a winner: nlm by 5, 5 real, 0 hold." in many.statement
 
 
-@pytest.mark.parametrize(("metric", "best"), [("psnr", "high"), ("width", "near")])
+@pytest.mark.parametrize(("metric", "best"), [("quality", "high"), ("width", "near")])
 def test_the_direction_of_a_metric_counts(metric, best):
     """width is best where it is the truth's own width, 20 mm here, not where it is small."""
     scores = {"high": 40.0, "near": 20.5, "low": 15.0, **dict.fromkeys(CONTROLS, 10.0)}
@@ -95,7 +96,7 @@ def test_the_direction_of_a_metric_counts(metric, best):
 @pytest.mark.parametrize("control", ["noisy", "control gaussian:sigma=6", "control median gamma=2"])
 def test_a_metric_that_ranks_a_control_first_chooses_nobody(control):
     found = verdict(evaluation_of({"nlm": 30.0, control: 31.0}))
-    one = found.of("psnr")
+    one = found.of("quality")
     assert one.winner == ""
     assert control in one.warning
     assert not one.is_real
@@ -104,14 +105,14 @@ def test_a_metric_that_ranks_a_control_first_chooses_nobody(control):
 
 
 def test_a_control_that_is_not_told_apart_from_the_first_counts_as_first():
-    one = verdict(evaluation_of({"nlm": 30.01 + WOBBLE, "control median": 30.0})).of("psnr")
+    one = verdict(evaluation_of({"nlm": 30.01 + WOBBLE, "control median": 30.0})).of("quality")
     assert one.ranking[:2] == ("nlm", "control median")
     assert one.winner == ""
     assert "does not tell nlm from control median" in one.warning
 
 
 def test_of_equals_the_control_is_first():
-    assert verdict(evaluation_of({"copy": 20.0})).of("psnr").ranking[0] in CONTROLS
+    assert verdict(evaluation_of({"copy": 20.0})).of("quality").ranking[0] in CONTROLS
 
 
 def test_metrics_that_can_be_fooled_choose_nobody():
@@ -125,7 +126,7 @@ def test_a_method_that_fails_somewhere_is_not_ranked():
     values = np.full(SCENES, 35.0)
     values[3] = math.nan
     found = verdict(evaluation_of({"picky": values, "nlm": 30.0}))
-    one = found.of("psnr")
+    one = found.of("quality")
     assert one.winner == "nlm"
     assert "picky" not in one.ranking
     assert one.left_out == {"picky": "measured in 7 of 8 scenes"}
@@ -135,13 +136,13 @@ def test_a_method_that_fails_somewhere_is_not_ranked():
 def test_a_scene_that_few_can_be_measured_in_does_not_count():
     values = np.full(SCENES, 20.0)
     values[3] = math.nan
-    one = verdict(evaluation_of({"nlm": 30.0, "b": 25.0, **dict.fromkeys(CONTROLS, values)})).of("psnr")
+    one = verdict(evaluation_of({"nlm": 30.0, "b": 25.0, **dict.fromkeys(CONTROLS, values)})).of("quality")
     assert (one.scenes, one.winner, one.left_out) == (SCENES - 1, "nlm", {})
 
 
 def test_one_scene_gives_no_interval_and_no_winner():
     found = verdict(evaluation_of({"nlm": 30.0, "b": 25.0}, scenes=1))
-    one = found.of("psnr")
+    one = found.of("quality")
     assert one.ranking[0] == "nlm"
     assert one.winner == ""
     assert "one scene only" in one.warning
@@ -150,7 +151,7 @@ def test_one_scene_gives_no_interval_and_no_winner():
 
 def test_a_method_alone_is_compared_with_the_best_control():
     found = verdict(evaluation_of({"nlm": 30.0 + WOBBLE, "control median": 28.0}))
-    one = found.of("psnr")
+    one = found.of("quality")
     assert (one.winner, one.runner_up, one.over_runner_up, one.control) == ("nlm", "", None, "control median")
     assert one.is_real
     assert found.statement[0].endswith("over the best control, control median.")
@@ -162,9 +163,9 @@ def test_without_methods_there_is_nothing_to_judge():
 
 def test_the_truth_itself_wins():
     """Its PSNR is infinite; so is its lead."""
-    one = verdict(evaluation_of({"oracle": math.inf, "nlm": 30.0})).of("psnr")
+    one = verdict(evaluation_of({"oracle": math.inf, "nlm": 30.0})).of("quality")
     assert (one.winner, one.runner_up, one.is_real) == ("oracle", "nlm", True)
-    same = verdict(evaluation_of({"oracle": math.inf, "again": math.inf})).of("psnr")
+    same = verdict(evaluation_of({"oracle": math.inf, "again": math.inf})).of("quality")
     assert same.over_runner_up.mean == 0
     assert same.ties == ("again",)
 
@@ -172,5 +173,5 @@ def test_the_truth_itself_wins():
 def test_names_of_methods_mean_nothing():
     one = verdict(evaluation_of({"nlm": 30.0 + WOBBLE, "truth": 29.0}))
     two = verdict(evaluation_of({"truth": 30.0 + WOBBLE, "nlm": 29.0}))
-    assert one.of("psnr").over_runner_up == two.of("psnr").over_runner_up
-    assert two.of("psnr").winner == "truth"
+    assert one.of("quality").over_runner_up == two.of("quality").over_runner_up
+    assert two.of("quality").winner == "truth"
