@@ -1,57 +1,34 @@
-"""An evaluation as one HTML page: what was judged, the table, pictures in millimetres, and what each number means.
+"""An evaluation as one HTML page: the verdict first, then tables, curves and pictures, and how all of it was made.
 
-The page has its pictures inside and refers to nothing outside of it.
+The page has its pictures, style and script inside and refers to nothing outside of it. Without the script all of it can
+be read; with it tables sort, and pictures zoom side by side.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from s2s.evaluation.files import write_text
-from s2s.evaluation.results import Evaluation, Picture
-from s2s.evaluation.table import DETAIL, notes, number
-from s2s.metrics.battery import METRICS
-from s2s.metrics.grey import shown
+from s2s.evaluation.results import Evaluation
+from s2s.evaluation.statistics import Interval
+from s2s.evaluation.table import number
+from s2s.evaluation.verdict import Finding
+from s2s.metrics.battery import metric_of
+from s2s.metrics.metric import Metric
+from s2s.report import figures, tables
+from s2s.report.looks import TRUTH
+from s2s.report.markup import Cell, Line, Section, escape, note, table
+from s2s.report.pictures import colour_bar, gallery
+from s2s.report.profiles import TALL, profile_charts
+from s2s.report.scores import Scores
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes as Panel
-    from matplotlib.figure import Figure
-
-#: Inches of a panel's width, panels in a row at most, and pixels per inch: speckle of 256 pixels can be seen.
-_PANEL, _MOST_COLUMNS, _DPI = 3.3, 4, 110
-#: Side of the detail as a part of the image's.
-_DETAIL = 1 / 3
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; margin: 0 auto; max-width: 1500px;
-  padding: 1.5rem 2rem 4rem; }
-h1 { font-size: 1.7rem; margin: 0 0 .6rem; }
-h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
-h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; }
-th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #e3e6ea; vertical-align: top; }
-th { font-weight: 600; border-bottom: 2px solid #9aa4b0; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
-td small { display: block; color: #66707c; }
-td b { color: #0b5c8a; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: 0; }
-dt { color: #66707c; }
-dd { margin: 0; overflow-wrap: anywhere; }
-.notes { color: #66707c; font-size: .9rem; margin: .3rem 0; }
-code { font: .9em ui-monospace, monospace; }
-img { max-width: 100%; height: auto; display: block; }
-"""
+#: The suite whose picture the profiles across edges are of, where it was judged.
+EDGES = "evaluation/edges"
 
 
 def write_report(evaluation: Evaluation, path: str | Path, title: str = "Denoisers against the truth") -> None:
@@ -66,130 +43,161 @@ def write_report(evaluation: Evaluation, path: str | Path, title: str = "Denoise
 
 def page(evaluation: Evaluation, title: str) -> str:
     """The page as text."""
-    parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        _facts(evaluation.about),
-        "<h2>Scores</h2>",
-        _scores(evaluation),
-        "".join(f'<p class="notes">{html.escape(line)}</p>' for line in notes(evaluation)),
-        "<h2>Pictures</h2>" if evaluation.pictures else "",
-        *(_pictures(picture) for picture in evaluation.pictures),
-        "<h2>What the numbers are</h2>",
-        _definitions((metric.title, metric.meaning) for metric in METRICS.values()),
+    scores = Scores(evaluation)
+    sections = [
+        Section("Verdict", _verdict(scores)),
+        Section("Side by side", _side_by_side(scores)),
+        Section("Scores", note(_COLUMNS) + tables.score_tables(scores)),
+        Section("Pictures", _pictures(scores)),
+        Section("Edges", _edges(scores)),
+        Section("Contrast", _contrast(scores)),
+        Section("Detection", _detection(scores)),
+        Section("Suite by suite", tables.suite_tables(scores)),
+        Section("Cost", tables.cost_table(scores)),
+        Section("Failures", _failures(scores)),
+        Section("What each number is", tables.metric_lists()),
+        Section("How it was made", _origin(evaluation)),
     ]
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
-    body = "\n".join(parts)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+    return document(title, _subtitle(scores), [section for section in sections if section.body])
 
 
-def _facts(about: Mapping[str, Any]) -> str:
-    """Where the frames came from and what ran; mappings of mappings become lines of their own."""
-    lines = []
-    for key, value in about.items():
-        nested = isinstance(value, Mapping) and all(isinstance(one, Mapping) for one in value.values())
-        for name, content in value.items() if nested else [("", value)]:
-            if isinstance(content, Mapping):
-                content = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in content.items() if v != "")
-            lines.append((f"{key} {name}".strip(), str(content)))
-    return _definitions(lines)
+_COLUMNS = (
+    "Means over scenes, with 95 % bootstrap intervals in small print. Arrows say which way is better; \u2248 means nearer to "
+    "the truth. <b>Bold</b> is who a metric chooses. Click on a head to sort."
+)
 
 
-def _definitions(pairs: Iterable[tuple[str, str]]) -> str:
-    return f"<dl>{''.join(f'<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>' for k, v in pairs)}</dl>"
-
-
-def _scores(evaluation: Evaluation) -> str:
-    metrics = [METRICS[name] for name in DETAIL if name in evaluation.metrics]
-    rows = []
-    for method in evaluation.methods:
-        cells = [html.escape(method)]
-        for metric in metrics:
-            one = evaluation.mean(method, metric.name)
-            ends = f"{number(one.low, metric.digits)} to {number(one.high, metric.digits)}"
-            cells.append(f"{number(one.mean, metric.digits)}<small>{ends}</small>")
-        rows.append([*cells, number(evaluation.costs[method].milliseconds, 1)])
-    return _table(["method", *(metric.title for metric in metrics), "ms"], rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    top = "".join(f"<th>{cell}</th>" for cell in head)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>\n" for row in rows)
-    return f'<div class="wide"><table><tr>{top}</tr>\n{body}</table></div>'
-
-
-def _pictures(picture: Picture) -> str:
-    name = f"{picture.suite}, scene {picture.scene}"
-    whole = _image(draw_picture(picture), f"{name}: noisy, denoised, truth")
-    detail = _image(draw_picture(picture, detail_of(picture)), f"{name}, detail")
-    return f"<h3>{name}, {picture.dynamic_range:.0f} dB from black to white</h3>{whole}{detail}"
-
-
-def draw_picture(picture: Picture, part: tuple[slice, slice] | None = None) -> Figure:
-    """The matplotlib figure of a frame, or of a part of it: every method's image and the truth, on one grey scale."""
-    rows, columns = part or (slice(None), slice(None))
-    x, z = picture.x[columns] * 1e3, picture.z[rows] * 1e3
-    count = len(picture.images)
-    lines = math.ceil(count / _MOST_COLUMNS)
-    across = math.ceil(count / lines)
-    tall = min(max(float(np.ptp(z) / np.ptp(x)), 0.3), 3.0)
-    figure = _figure(across * _PANEL + 1.0, lines * (_PANEL * tall + 0.6))
-    panels = figure.subplots(lines, across, squeeze=False, sharex=True, sharey=True)
-    grey: Any = None
-    for panel, (name, values) in zip(panels.flat, picture.images.items(), strict=False):
-        panel.set_title(name, fontsize=11)
-        grey = _show(panel, values[rows, columns], x, z, picture.dynamic_range)
-    for panel in panels.flat[count:]:
-        panel.set_axis_off()
-    for column in range(across):
-        last = panels[(count - 1 - column) // across, column]
-        last.set_xlabel("lateral [mm]")
-        last.tick_params(labelbottom=True)
-    for panel in panels[:, 0]:
-        panel.set_ylabel("depth [mm]")
-    figure.colorbar(grey, ax=panels, label="dB", pad=0.01, aspect=25 * lines)
-    return figure
-
-
-def detail_of(picture: Picture) -> tuple[slice, slice]:
-    """Rows and columns of the part of a frame, a third of its sides, in which the truth varies most."""
-    from scipy.ndimage import uniform_filter
-
-    truth = shown(picture.images["truth"], picture.dynamic_range)
-    sides = [max(round(side * _DETAIL), 2) for side in truth.shape]
-    variance = uniform_filter(truth**2, sides) - uniform_filter(truth, sides) ** 2
-    # Only windows that lie inside the image whole.
-    starts = [slice(side // 2, full - side + side // 2 + 1) for side, full in zip(sides, truth.shape, strict=True)]
-    inner = variance[starts[0], starts[1]]
-    top, left = np.unravel_index(int(np.argmax(inner)), inner.shape)
-    return slice(int(top), int(top) + sides[0]), slice(int(left), int(left) + sides[1])
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="compressed")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _show(panel: Panel, values: NDArray[Any], x: NDArray[Any], z: NDArray[Any], depth: float) -> Any:
-    dx, dz = (abs(axis[-1] - axis[0]) / max(len(axis) - 1, 1) / 2 for axis in (x, z))
-    extent = (x[0] - dx, x[-1] + dx, z[-1] + dz, z[0] - dz)
-    return panel.imshow(
-        values, extent=extent, aspect="equal", interpolation="antialiased", cmap="gray", vmin=-depth, vmax=0.0
+def document(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """A whole page of sections, with a bar that leads to them."""
+    assets = files("s2s.report")
+    style, script = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    links = "".join(f'<a href="#{section.anchor}">{escape(section.title)}</a>' for section in sections)
+    head = (
+        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>\n{style}</style>"
+    )
+    choose = '<label><input type="checkbox" id="hide-controls"> hide controls</label>'
+    body = "\n".join(section.html for section in sections)
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n<header><h1>{escape(title)}</h1>\n'
+        f'<p class="subtitle">{escape(subtitle)}</p></header>\n<nav>{choose}<div>{links}</div></nav>\n'
+        f"<main>\n{body}\n</main>\n<script>\n{script}</script>\n</body></html>\n"
     )
 
 
-def _image(figure: Figure, text: str, *, grey: bool = True) -> str:
-    """A figure as an HTML image with its pixels inside; as grey levels it takes a third of the bytes."""
-    from PIL import Image
+def _subtitle(scores: Scores) -> str:
+    evaluation = scores.evaluation
+    counts = (
+        (len(scores.methods), "method"),
+        (len(evaluation.controls), "control"),
+        (len(evaluation.scenes), "scene"),
+        (len(evaluation.suites), "suite"),
+    )
+    methods, controls, scenes, suites = (f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+    date = evaluation.about.get("date")
+    return f"{methods} and {controls} on {scenes} of {suites}{f'; {date}' if date else ''}"
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    if grey:
-        picture = Image.open(buffer).convert("L")
-        buffer = io.BytesIO()
-        picture.save(buffer, format="png", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{data}">'
+
+def _verdict(scores: Scores) -> str:
+    """The statement, and what each metric says; those that choose nobody with their warning."""
+    told = [scores.shorten(line) for line in scores.verdict.statement]
+    plain = [line for line in told if not line.startswith("Warning: ")]
+    warned = [line.removeprefix("Warning: ") for line in told if line.startswith("Warning: ")]
+    lead = f'<p class="lead">{escape(plain[0])}</p>' if plain else ""
+    more = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in plain[1:])}</ul>" if plain[1:] else ""
+    warning = (
+        f'<div class="warning"><strong>\u26a0 Metrics that choose nobody</strong><ul>'
+        f"{''.join(f'<li>{escape(line)}</li>' for line in warned)}</ul></div>"
+        if warned
+        else ""
+    )
+    lines = [_finding(scores, one) for one in scores.verdict.findings]
+    return lead + more + warning + (table(_HEADS, lines, classes="findings") if lines else "")
+
+
+_HEADS = ("metric", "chooses", "score", "ahead of the next by", "the next", "real?", "ahead of the best control by", "it")
+
+
+def _finding(scores: Scores, one: Finding) -> Line:
+    """What one metric says, as a line."""
+    metric = metric_of(one.metric)
+    head = f'<span title="{escape(metric.meaning)}">{escape(metric.title)}</span> {tables.ARROWS[metric.better]}'
+    head += f"<small>{escape(metric.group)}</small>"
+    if one.winner:
+        look = scores.looks[one.winner]
+        cells = [Cell(f"<b>{look.name}</b>", look.label), Cell(_said(one.means[one.winner], metric), one.means[one.winner])]
+    else:
+        why = escape(scores.shorten(one.warning))
+        cells = [Cell(f'<span class="warn">\u26a0</span> nobody<small>{why}</small>', "~", "why"), Cell("-")]
+    real = Cell("yes", 0.0, "yes") if one.is_real else Cell("no", 1.0, "no")
+    cells += [*_lead(scores, metric, one.over_runner_up, one.runner_up), real if one.winner else Cell("-")]
+    return Line(head, [*cells, *_lead(scores, metric, one.over_control, one.control)], classes="" if one.winner else "nobody")
+
+
+def _lead(scores: Scores, metric: Metric, lead: Interval | None, other: str) -> list[Cell]:
+    """By how much the first method is ahead, and of whom."""
+    if lead is None or not other:
+        return [Cell("-"), Cell("-")]
+    low, high = (number(end, metric.digits) for end in (lead.low, lead.high))
+    ends = "" if math.isnan(lead.low) else f"<small>{low} to {high}</small>"
+    look = scores.looks[other]
+    return [Cell(_said(lead.mean, metric) + ends, lead.mean), Cell(look.name, look.label)]
+
+
+def _said(value: float, metric: Metric) -> str:
+    return f"{number(value, metric.digits)}{f' {escape(metric.unit)}' if metric.unit else ''}"
+
+
+def _side_by_side(scores: Scores) -> str:
+    return note("The first metric of each group: means over scenes with 95 % intervals, best first.") + figures.side_by_side(
+        scores
+    )
+
+
+def _pictures(scores: Scores) -> str:
+    """Every scene that was kept, a suite at a time; that with the most to be seen is open."""
+    parts = []
+    pictures = scores.evaluation.pictures
+    seen = [float(np.ptp(shown.images[TRUTH].clip(-shown.dynamic_range, 0.0))) for shown in pictures]
+    for contrast, picture in zip(seen, pictures, strict=True):
+        name = escape(f"{picture.suite}, scene {picture.scene}")
+        inside = colour_bar(picture.dynamic_range) + gallery(picture, scores.looks)
+        parts.append(f"<details{' open' if contrast == max(seen) else ''}><summary>{name}</summary>\n{inside}</details>")
+    told = "Every image at its own pixels, and all on one grey scale. Depth in millimetres on the left. "
+    return note(told + '<span class="script">Click on a picture to see two of them side by side and zoom.</span>') + (
+        "\n".join(parts)
+    ) if parts else ""
+
+
+def _edges(scores: Scores) -> str:
+    """Profiles across the edges of one picture, with a legend."""
+    pictures = sorted(scores.evaluation.pictures, key=lambda picture: picture.suite != EDGES)
+    names = figures.drawn_curves(scores)
+    for picture in pictures:
+        charts = profile_charts(picture, scores.looks, names)
+        if charts:
+            told = f"Mean over {1e3 * TALL:.0f} mm of depth across upright edges of {picture.suite}, scene {picture.scene}."
+            return note(escape(told)) + figures.legend(scores, names) + f'<div class="charts">{"".join(charts)}</div>'
+    return ""
+
+
+def _contrast(scores: Scores) -> str:
+    drawn = figures.contrast_chart(scores, "level/", "level_true/")
+    return figures.legend(scores, figures.drawn_curves(scores)) + f'<div class="charts">{drawn}</div>' if drawn else ""
+
+
+def _detection(scores: Scores) -> str:
+    """Maps of what can still be told from its surroundings, and of what can still be found."""
+    return figures.maps(scores, "gcnr/", {"the truth": "gcnr_true/", "no lesion there": "gcnr_sham/"})
+
+
+def _failures(scores: Scores) -> str:
+    if not scores.evaluation.failures:
+        return note("None: every method made every image.")
+    return note("Scores of these scenes are missing; the rest was judged.") + tables.failure_table(scores)
+
+
+def _origin(evaluation: Evaluation) -> str:
+    command = evaluation.about.get("command")
+    told = f'<pre class="command"><code>{escape(command)}</code></pre>' if command else ""
+    return told + tables.about_lists(evaluation.about, skip=("command",))

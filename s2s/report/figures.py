@@ -1,0 +1,149 @@
+"""What the page draws of an evaluation: means side by side, contrast curves, and maps of what can still be found."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from s2s.evaluation.table import number
+from s2s.metrics.battery import metric_of
+from s2s.metrics.metric import Metric
+from s2s.report.looks import THE_TRUTH, Look
+from s2s.report.markup import escape, fold
+from s2s.report.plots import Axis, Curve, chart, intervals
+from s2s.report.scores import Scores
+
+#: A region's name that tells its diameter and its contrast, and one that tells its contrast alone.
+_DISC = re.compile(r"(\d+(?:\.\d+)?) mm ([+-]?\d+(?:\.\d+)?) dB")
+_LEVEL = re.compile(r"([+-]?\d+(?:\.\d+)?) dB")
+#: Colours of maps from 0 to 1: white to dark blue, so that lightness alone tells the value.
+_PALE, _DEEP = (255, 255, 255), (8, 48, 107)
+
+
+def side_by_side(scores: Scores) -> str:
+    """For the first metric of each group that ranks: every row's mean with its interval, best first."""
+    drawn = []
+    for group, metrics in scores.groups.items():
+        metric = next((metric for metric in metrics if metric.better != "none"), None)
+        if metric is not None:
+            drawn.append(means_of(scores, metric, f"{group}: {metric.title}"))
+    return f'<div class="charts">{"".join(drawn)}</div>'
+
+
+def means_of(scores: Scores, metric: Metric, title: str) -> str:
+    """Every row's mean of a metric with its interval, best first."""
+    names = sorted(scores.looks, key=lambda name: _last(scores.badness(name, metric.name)))
+    rows = [(scores.looks[name], scores.mean(name, metric.name)) for name in names]
+    told = {"higher": "higher is better", "lower": "lower is better", "nearer": "nearer to the truth is better"}
+    unit = f"{metric.unit} " if metric.unit else ""
+    return intervals(
+        f"{title} [{unit.strip()}], {told[metric.better]}" if unit else f"{title}, {told[metric.better]}",
+        [(look, one.mean, one.low, one.high) for look, one in rows],
+        unit.strip(),
+        scores.truth(metric.name),
+    )
+
+
+def _last(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def contrast_chart(scores: Scores, given: str, true: str) -> str:
+    """Output dB against true dB of the ladder's blocks; empty when they were not measured."""
+    members = [name.partition("/")[2] for name in scores.families.get(given, ())]
+    if not members:
+        return ""
+    curves = []
+    for name in drawn_curves(scores):
+        points = sorted((scores.mean(name, true + m).mean, scores.mean(name, given + m)) for m in members)
+        curves.append(Curve(scores.looks[name], *_columns(points)))
+    return chart("Contrast that comes out", curves, Axis("true contrast [dB]"), Axis("contrast in the image [dB]"), same=True)
+
+
+def drawn_curves(scores: Scores) -> list[str]:
+    """Names of the rows that are drawn as curves, methods last, on top: of the controls, those without a gamma."""
+    names = [name for name in scores.looks if not name.endswith(" gamma=2")]
+    return sorted(names, key=lambda name: not scores.looks[name].control)
+
+
+def legend(scores: Scores, names: Sequence[str]) -> str:
+    """The rows of curves, methods first; a click on one brings it out."""
+    kept = sorted(names, key=lambda name: scores.looks[name].control)
+    rows = "".join(
+        f'<span class="{look.classes}" data-row="{look.key}">{look.name}</span>'
+        for look in (scores.looks[name] for name in kept)
+    )
+    return f'<div class="legend"><span>{THE_TRUTH.name}</span>{rows}</div>'
+
+
+def _columns(points: Sequence[tuple[float, object]]) -> tuple[list[float], ...]:
+    return (
+        [x for x, _ in points],
+        [one.mean for _, one in points],  # type: ignore[attr-defined]
+        [one.low for _, one in points],  # type: ignore[attr-defined]
+        [one.high for _, one in points],  # type: ignore[attr-defined]
+    )
+
+
+def discs(names: Sequence[str]) -> Mapping[tuple[float, float], str]:
+    """Members of a family by the diameter in mm and the contrast in dB that their names tell.
+
+    >>> discs(["gcnr/3 mm +6 dB", "gcnr/cyst"])
+    {(3.0, 6.0): 'gcnr/3 mm +6 dB'}
+    """
+    found = {}
+    for name in names:
+        match = _DISC.fullmatch(name.partition("/")[2])
+        if match:
+            found[float(match[1]), float(match[2])] = name
+    return dict(sorted(found.items()))
+
+
+def maps(scores: Scores, family: str, others: Mapping[str, str]) -> str:
+    """A map of diameter and contrast for each row, after those of the truth and other bounds; empty without discs.
+
+    family: what is shown of each row.  others: families of one map each, the same for all rows, by title.
+    """
+    places = discs(scores.families.get(family, ()))
+    if not places:
+        return ""
+    metric = metric_of(family)
+    drawn = []
+    for title, other in others.items():
+        found = discs(scores.families.get(other, ()))
+        if found:
+            first = scores.evaluation.methods[0]
+            values = {place: scores.mean(first, name).mean for place, name in found.items()}
+            drawn.append(_map(f"<b>{escape(title)}</b>", values, metric))
+    folded = []
+    for name, look in scores.looks.items():
+        values = {place: scores.mean(name, member).mean for place, member in places.items()}
+        (folded if look.control else drawn).append(_map(look.name, values, metric, look))
+    shown, hidden = (f'<div class="maps">{"".join(part)}</div>' for part in (drawn, folded))
+    return shown + f'<div class="control">{fold("controls", hidden)}</div>'
+
+
+def _map(title: str, values: Mapping[tuple[float, float], float], metric: Metric, look: Look | None = None) -> str:
+    sizes, contrasts = (sorted({place[k] for place in values}) for k in (0, 1))
+    head = "".join(f'<th scope="col">{contrast:+g}</th>' for contrast in contrasts)
+    lines = "".join(
+        f'<tr><th scope="row">{size:g} mm</th>'
+        + "".join(_box(values.get((size, contrast), math.nan), metric.digits) for contrast in contrasts)
+        + "</tr>"
+        for size in sizes
+    )
+    known = f' class="{look.classes}" data-row="{look.key}"' if look else ' class="bound"'
+    return (
+        f"<figure{known}><figcaption>{title}</figcaption><table><thead><tr><th>dB</th>{head}</tr></thead>"
+        f"<tbody>{lines}</tbody></table></figure>"
+    )
+
+
+def _box(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return "<td>-</td>"
+    share = min(max(value, 0.0), 1.0)
+    red, green, blue = (round(pale + share * (deep - pale)) for pale, deep in zip(_PALE, _DEEP, strict=True))
+    ink = "#fff" if share > 0.5 else "#16191d"
+    return f'<td style="background:rgb({red},{green},{blue});color:{ink}">{number(value, min(digits, 2))}</td>'
