@@ -155,13 +155,14 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
 @click.option("--engine", type=click.Choice(["psf", "sir"]), help="With --sim: what makes the images; sir is exact.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="HTML", help="Write a page with pictures.")
 @click.option("--json", type=click.Path(path_type=Path), metavar="JSON", help="Write every score of every scene.")
+@click.option("--csv", type=click.Path(path_type=Path), metavar="CSV", help="Write the means, a line for each figure.")
 @click.option("--workers", type=click.IntRange(1), help="Processes that judge scenes; one for each core by default.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
 @click.pass_context
 def evaluate(context: click.Context, /, sim: str | None, data: Path | None, method: tuple[str, ...],
              frames: int | None, seed: int | None, engine: str | None, output: Path | None, json: Path | None,
-             workers: int | None, device: str) -> None:  # fmt: skip
-    """Score methods against the truth, all of them on the same scenes: a table, an HTML page, JSON.
+             csv: Path | None, workers: int | None, device: str) -> None:  # fmt: skip
+    """Score methods against the truth, all of them on the same scenes: a table, an HTML page, JSON, CSV.
 
     The scenes are simulated or were stored by usim generate. Blurred and darkened images are judged too: a metric that
     such a control wins says nothing.
@@ -170,7 +171,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
     Example:
       s2s evaluate --sim -m nlm -m srad -o report.html
     """
-    from s2s.evaluation import cases, files, results, run, table, verdict
+    from s2s.evaluation import cases, export, files, run, table, verdict
 
     if (sim is None) == (data is None):
         raise click.UsageError("say where scenes come from: either --sim, or --data with a folder that usim wrote")
@@ -178,6 +179,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
         raise click.UsageError("--seed and --engine belong to --sim; stored frames are what they are")
     files.refuse_target(output, ".html")
     files.refuse_target(json, ".json")
+    files.refuse_target(csv, ".csv")
     specs = method or files.filters()
     denoisers = files.load_denoisers(specs, device)
     source: cases.Source
@@ -196,7 +198,9 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
     click.echo("\n".join(found.statement) + "\n")
     click.echo(table.table(result, found))
     if json is not None:
-        files.write_text(json, results.to_json(result))
+        files.write_text(json, export.to_json(result))
+    if csv is not None:
+        files.write_text(csv, export.to_csv(result))
     if output is not None:
         from s2s.report.page import write_report
 

@@ -25,7 +25,7 @@ import torch
 
 from s2s.checkpoint import BEST, load_checkpoint, save_checkpoint
 from s2s.data import Feed, Pool, Simulation, Source
-from s2s.evaluation.results import finite
+from s2s.evaluation.export import finite
 from s2s.held_out import HeldOut
 from s2s.images import Stated
 from s2s.methods import make, method_class

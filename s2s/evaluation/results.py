@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -124,33 +123,3 @@ class Evaluation:
             true = one.truth if isinstance(one.truth, float) else self.values(method, one.truth)
             return np.abs(values - true)
         return -values if one.better == "higher" else values
-
-
-def to_json(evaluation: Evaluation) -> str:
-    """The evaluation as JSON: about, definitions, means with intervals, and every row; nan and inf become null."""
-    content = {
-        "format": "s2s-evaluation/2",
-        "about": dict(evaluation.about),
-        "definitions": {name: asdict(metric_of(name)) for name in evaluation.metrics},
-        "methods": [
-            {
-                "name": method,
-                "control": method in evaluation.controls,
-                "cost": asdict(evaluation.costs[method]) if method in evaluation.costs else None,
-                "metrics": {name: asdict(evaluation.mean(method, name)) for name in evaluation.metrics},
-            }
-            for method in evaluation.methods
-        ],
-        "failures": [asdict(failure) for failure in evaluation.failures],
-        "rows": [asdict(row) for row in evaluation.rows],
-    }
-    return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
-
-
-def finite(content: Any) -> Any:
-    """Plain data as JSON can hold it: None for nan and infinity."""
-    if isinstance(content, dict):
-        return {key: finite(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

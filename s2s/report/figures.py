@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from s2s.evaluation.statistics import Interval
 from s2s.evaluation.table import number
 from s2s.metrics.battery import metric_of
 from s2s.metrics.metric import Metric
@@ -54,11 +55,23 @@ def contrast_chart(scores: Scores, given: str, true: str) -> str:
     members = [name.partition("/")[2] for name in scores.families.get(given, ())]
     if not members:
         return ""
-    curves = []
-    for name in drawn_curves(scores):
-        points = sorted((scores.mean(name, true + m).mean, scores.mean(name, given + m)) for m in members)
-        curves.append(Curve(scores.looks[name], *_columns(points)))
-    return chart("Contrast that comes out", curves, Axis("true contrast [dB]"), Axis("contrast in the image [dB]"), same=True)
+    steps = [(given + member, true + member) for member in members]
+    curves = [_ladder(scores, name, steps) for name in drawn_curves(scores)]
+    axes = Axis("true contrast [dB]"), Axis("contrast in the image [dB]")
+    return chart("Contrast that comes out", curves, *axes, same=True)
+
+
+def _ladder(scores: Scores, name: str, steps: Sequence[tuple[str, str]]) -> Curve:
+    """A row's curve through blocks, each (its measured, its true contrast), in the order of the true one."""
+    means = {made: scores.mean(name, made) for made, _ in steps}
+    across = {made: scores.mean(name, true).mean for made, true in steps if means[made].count}
+    ordered = sorted(across, key=across.__getitem__)
+    return _curve(scores.looks[name], [across[made] for made in ordered], [means[made] for made in ordered])
+
+
+def _curve(look: Look, x: Sequence[float], means: Sequence[Interval]) -> Curve:
+    low, high = [one.low for one in means], [one.high for one in means]
+    return Curve(look, x, [one.mean for one in means], low, high)
 
 
 def drawn_curves(scores: Scores) -> list[str]:
@@ -75,15 +88,6 @@ def legend(scores: Scores, names: Sequence[str]) -> str:
         for look in (scores.looks[name] for name in kept)
     )
     return f'<div class="legend"><span>{THE_TRUTH.name}</span>{rows}</div>'
-
-
-def _columns(points: Sequence[tuple[float, object]]) -> tuple[list[float], ...]:
-    return (
-        [x for x, _ in points],
-        [one.mean for _, one in points],  # type: ignore[attr-defined]
-        [one.low for _, one in points],  # type: ignore[attr-defined]
-        [one.high for _, one in points],  # type: ignore[attr-defined]
-    )
 
 
 def discs(names: Sequence[str]) -> Mapping[tuple[float, float], str]:
@@ -116,7 +120,7 @@ def maps(scores: Scores, family: str, others: Mapping[str, str]) -> str:
             first = scores.evaluation.methods[0]
             values = {place: scores.mean(first, name).mean for place, name in found.items()}
             drawn.append(_map(f"<b>{escape(title)}</b>", values, metric))
-    folded = []
+    folded: list[str] = []
     for name, look in scores.looks.items():
         values = {place: scores.mean(name, member).mean for place, member in places.items()}
         (folded if look.control else drawn).append(_map(look.name, values, metric, look))

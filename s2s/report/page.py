@@ -62,8 +62,8 @@ def page(evaluation: Evaluation, title: str) -> str:
 
 
 _COLUMNS = (
-    "Means over scenes, with 95 % bootstrap intervals in small print. Arrows say which way is better; \u2248 means nearer to "
-    "the truth. <b>Bold</b> is who a metric chooses. Click on a head to sort."
+    "Means over scenes, with 95 % bootstrap intervals in small print. Arrows say which way is better; \u2248 means "
+    "nearer to the truth. <b>Bold</b> is who a metric chooses. Click on a head to sort."
 )
 
 
@@ -115,7 +115,16 @@ def _verdict(scores: Scores) -> str:
     return lead + more + warning + (table(_HEADS, lines, classes="findings") if lines else "")
 
 
-_HEADS = ("metric", "chooses", "score", "ahead of the next by", "the next", "real?", "ahead of the best control by", "it")
+_HEADS = (
+    "metric",
+    "chooses",
+    "score",
+    "ahead of the next by",
+    "the next",
+    "real?",
+    "ahead of the best control by",
+    "it",
+)
 
 
 def _finding(scores: Scores, one: Finding) -> Line:
@@ -125,13 +134,18 @@ def _finding(scores: Scores, one: Finding) -> Line:
     head += f"<small>{escape(metric.group)}</small>"
     if one.winner:
         look = scores.looks[one.winner]
-        cells = [Cell(f"<b>{look.name}</b>", look.label), Cell(_said(one.means[one.winner], metric), one.means[one.winner])]
+        cells = [
+            Cell(f"<b>{look.name}</b>", look.label),
+            Cell(_said(one.means[one.winner], metric), one.means[one.winner]),
+        ]
     else:
         why = escape(scores.shorten(one.warning))
         cells = [Cell(f'<span class="warn">\u26a0</span> nobody<small>{why}</small>', "~", "why"), Cell("-")]
     real = Cell("yes", 0.0, "yes") if one.is_real else Cell("no", 1.0, "no")
     cells += [*_lead(scores, metric, one.over_runner_up, one.runner_up), real if one.winner else Cell("-")]
-    return Line(head, [*cells, *_lead(scores, metric, one.over_control, one.control)], classes="" if one.winner else "nobody")
+    return Line(
+        head, [*cells, *_lead(scores, metric, one.over_control, one.control)], classes="" if one.winner else "nobody"
+    )
 
 
 def _lead(scores: Scores, metric: Metric, lead: Interval | None, other: str) -> list[Cell]:
@@ -149,9 +163,9 @@ def _said(value: float, metric: Metric) -> str:
 
 
 def _side_by_side(scores: Scores) -> str:
-    return note("The first metric of each group: means over scenes with 95 % intervals, best first.") + figures.side_by_side(
-        scores
-    )
+    return note(
+        "The first metric of each group: means over scenes with 95 % intervals, best first."
+    ) + figures.side_by_side(scores)
 
 
 def _pictures(scores: Scores) -> str:
@@ -162,11 +176,16 @@ def _pictures(scores: Scores) -> str:
     for contrast, picture in zip(seen, pictures, strict=True):
         name = escape(f"{picture.suite}, scene {picture.scene}")
         inside = colour_bar(picture.dynamic_range) + gallery(picture, scores.looks)
-        parts.append(f"<details{' open' if contrast == max(seen) else ''}><summary>{name}</summary>\n{inside}</details>")
+        parts.append(
+            f"<details{' open' if contrast == max(seen) else ''}><summary>{name}</summary>\n{inside}</details>"
+        )
     told = "Every image at its own pixels, and all on one grey scale. Depth in millimetres on the left. "
-    return note(told + '<span class="script">Click on a picture to see two of them side by side and zoom.</span>') + (
-        "\n".join(parts)
-    ) if parts else ""
+    return (
+        note(told + '<span class="script">Click on a picture to see two of them side by side and zoom.</span>')
+        + ("\n".join(parts))
+        if parts
+        else ""
+    )
 
 
 def _edges(scores: Scores) -> str:
@@ -176,7 +195,7 @@ def _edges(scores: Scores) -> str:
     for picture in pictures:
         charts = profile_charts(picture, scores.looks, names)
         if charts:
-            told = f"Mean over {1e3 * TALL:.0f} mm of depth across upright edges of {picture.suite}, scene {picture.scene}."
+            told = f"Mean over {1e3 * TALL:.0f} mm of depth; {picture.suite}, scene {picture.scene}."
             return note(escape(told)) + figures.legend(scores, names) + f'<div class="charts">{"".join(charts)}</div>'
     return ""
 

@@ -1,4 +1,4 @@
-"""Pictures of scenes: every row's image at its own pixels and on one grey scale, with depth and a scale in millimetres."""
+"""Pictures of scenes: every row's image at its own pixels, all on one grey scale, with depth and a scale in mm."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def extent(picture: Picture) -> tuple[float, float, float, float]:
 
 def grey(image: Image, dynamic_range: float) -> NDArray[np.uint8]:
     """The image (H, W) in dB as grey levels: 0 for -dynamic range and below, 255 for 0 dB and above."""
-    return np.round(255.0 * np.clip(1.0 + image / dynamic_range, 0.0, 1.0)).astype(np.uint8)
+    levels = np.round(255.0 * np.clip(1.0 + image / dynamic_range, 0.0, 1.0))
+    return np.asarray(levels, dtype=np.uint8)
 
 
 def png(levels: NDArray[np.uint8]) -> str:

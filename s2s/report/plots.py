@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from s2s.report.looks import BLACK, Look, marker
@@ -75,10 +75,10 @@ def chart(title: str, curves: Sequence[Curve], x: Axis, y: Axis, *, same: bool =
         if ends_of_same[0] < ends_of_same[1]:
             (a, b), (c, d) = (place(end, end) for end in ends_of_same)
             parts.append(f'<path d="M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" stroke="{BLACK}" stroke-width="1.2"/>')
-    parts += [_curve(curve, [place(a, b) for a, b in zip(curve.x, curve.y, strict=True)], place) for curve in curves]
+    parts += [_curve(curve, place) for curve in curves]
     parts.append(f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x.title)}</text>')
     parts.append(f'<text x="4" y="14">{escape(y.title)}</text>')
-    return _figure(title, HEIGHT, parts)
+    return _figure(title, parts)
 
 
 def intervals(title: str, rows: Iterable[tuple[Look, float, float, float]], unit: str, best: float = math.nan) -> str:
@@ -105,19 +105,19 @@ def intervals(title: str, rows: Iterable[tuple[Look, float, float, float]], unit
         point = f'<i class="dot" style="left:{share(mean):.2f}%;background:{look.colour}"></i>'
         shape += point if math.isfinite(mean) else "-"
         lines.append(
-            f'<div class="{look.classes}" data-row="{look.key}" title="{escape(told)}"><span>{escape(look.label)}</span>'
-            f'<span class="track">{rules}{shape}</span></div>'
+            f'<div class="{look.classes}" data-row="{look.key}" title="{escape(told)}">'
+            f'<span>{escape(look.label)}</span><span class="track">{rules}{shape}</span></div>'
         )
     scale = "".join(f'<b style="left:{share(value):.2f}%">{_told(value)}</b>' for value in ticks(*ends, 4))
     lines.append(f'<div class="scale"><span>{escape(unit)}</span><span class="track">{scale}</span></div>')
-    mark = ' <small>the line is the truth</small>' if math.isfinite(best) else ""
+    mark = " <small>the line is the truth</small>" if math.isfinite(best) else ""
     return f'<figure class="intervals"><figcaption>{escape(title)}{mark}</figcaption>{"".join(lines)}</figure>'
 
 
-def _figure(title: str, height: float, parts: Iterable[str]) -> str:
+def _figure(title: str, parts: Iterable[str]) -> str:
     return (
-        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'
+        f'<figure class="chart"><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'
     )
 
 
@@ -125,8 +125,9 @@ def _row(look: Look, told: str, shape: str) -> str:
     return f'<g class="{look.classes}" data-row="{look.key}"><title>{escape(told)}</title>{shape}</g>'
 
 
-def _curve(curve: Curve, points: Sequence[tuple[float, float]], place) -> str:  # type: ignore[no-untyped-def]
+def _curve(curve: Curve, place: Callable[[float, float], tuple[float, float]]) -> str:
     look, path, drawn = curve.look, "", False
+    points = [place(a, b) for a, b in zip(curve.x, curve.y, strict=True)]
     for a, b in points:
         known = math.isfinite(a) and math.isfinite(b)
         path += f"{'L' if drawn else 'M'}{a:.1f} {b:.1f}" if known else ""
@@ -136,7 +137,9 @@ def _curve(curve: Curve, points: Sequence[tuple[float, float]], place) -> str:  
     for a, low, high in zip(curve.x, curve.low, curve.high, strict=bool(curve.low)):
         if math.isfinite(low) and math.isfinite(high):
             (left, bottom), (_, top) = place(a, low), place(a, high)
-            shape += f'<path d="M{left:.1f} {bottom:.1f}V{top:.1f}" stroke="{look.colour}" stroke-width="1" opacity=".55"/>'
+            shape += (
+                f'<path d="M{left:.1f} {bottom:.1f}V{top:.1f}" stroke="{look.colour}" stroke-width="1" opacity=".55"/>'
+            )
     if curve.marked:
         shape += "".join(marker(look.marker, a, b, look.colour) for a, b in points if math.isfinite(a + b))
     return _row(look, look.label, shape)

@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 REACH, FLAT, TALL = 3e-3, 1.5e-3, 6e-3
 #: dB that a step must have beyond what the truth varies around it.
 LEAST_STEP = 3.0
+#: Pixels on either side that a profile needs.
+LEAST_PIXELS = 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def find_edges(picture: Picture, most: int = 4) -> list[Edge]:
     truth = np.clip(picture.images[TRUTH].astype(np.float64), -picture.dynamic_range, 0.0)
     dx, dz = (abs(float(axis[-1] - axis[0])) / max(len(axis) - 1, 1) for axis in (picture.x, picture.z))
     tall, reach, flat = (max(round(length / pixel), 1) for length, pixel in ((TALL, dz), (REACH, dx), (FLAT, dx)))
-    if tall >= truth.shape[0] or 2 * reach + 1 >= truth.shape[1]:
+    if reach < LEAST_PIXELS or tall >= truth.shape[0] or 2 * reach + 1 >= truth.shape[1]:
         return []
     mean = uniform_filter1d(truth, tall, axis=0)
     spread = np.sqrt(np.maximum(uniform_filter1d(truth**2, tall, axis=0) - mean**2, 0.0))
@@ -71,10 +73,11 @@ def _side(mean: Array, first: int, last: int) -> tuple[Array, Array]:
 
 
 def _edge(picture: Picture, mean: Array, row: int, column: int, tall: int, reach: int, flat: int) -> Edge | None:
-    """The edge at a place, moved to where the truth is half-way between its two sides; None where that is too far out."""
+    """The edge at a place, moved to where the truth is half-way between its two sides; None if that is too far out."""
     line = mean[row, column - reach : column + reach + 1]
     low, high = line[: reach - flat + 1].mean(), line[reach + flat :].mean()
-    centre = column + int(np.argmin(np.abs(line - (low + high) / 2))) - reach
+    crossed = line >= (low + high) / 2 if high > low else line <= (low + high) / 2
+    centre = column + int(np.argmax(crossed)) - reach
     if not reach <= centre < mean.shape[1] - reach:
         return None
     rows = slice(row - tall // 2, row - tall // 2 + tall)
@@ -92,10 +95,10 @@ def profile_charts(picture: Picture, looks: Mapping[str, Look], keep: Sequence[s
     """A chart for each edge: the truth's profile, and that of every row in `keep`."""
     charts = []
     for edge in find_edges(picture):
-        across = 1e3 * (picture.x[edge.columns] - edge.x)
+        across = (1e3 * (picture.x[edge.columns] - edge.x)).tolist()
         names = [name for name in keep if name in picture.images]
         curves = [
-            Curve(look, across, profile(picture.images[name], edge, picture.dynamic_range), marked=False)
+            Curve(look, across, profile(picture.images[name], edge, picture.dynamic_range).tolist(), marked=False)
             for name, look in [*((name, looks[name]) for name in names), (TRUTH, THE_TRUTH)]
         ]
         title = f"{edge.step:+.0f} dB at {1e3 * edge.x:.1f} mm, depth {1e3 * edge.z:.0f} mm"

@@ -76,7 +76,9 @@ class Scores:
             return metric.truth
         true = metric.truth + name.partition("/")[2] if metric.truth.endswith("/") else metric.truth
         rows = self.evaluation.methods
-        return next((m.mean for row in rows if (m := self.mean(row, true, suite)).count), math.nan) if true else math.nan
+        return (
+            next((m.mean for row in rows if (m := self.mean(row, true, suite)).count), math.nan) if true else math.nan
+        )
 
     def badness(self, method: str, name: str, suite: str | None = None) -> float:
         """What a table is sorted by, best first: how far the mean is from the best value."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from s2s.evaluation.results import Evaluation
 from s2s.evaluation.statistics import Interval
 from s2s.evaluation.table import MISSING, number
 from s2s.evaluation.verdict import Finding
@@ -99,14 +98,21 @@ def metric_lists() -> str:
     parts = []
     for group in dict.fromkeys(metric.group for metric in METRICS.values()):
         told = [
-            (f"{metric.title} \u00b7 {name}", _meaning(metric)) for name, metric in METRICS.items() if metric.group == group
+            (f"{metric.title} \u00b7 {name}", _meaning(metric))
+            for name, metric in METRICS.items()
+            if metric.group == group
         ]
         parts.append(f"<h3>{escape(group)}</h3>{pairs(told)}")
     return "\n".join(parts)
 
 
 def _meaning(metric: Metric) -> str:
-    best = {"higher": "higher is better", "lower": "lower is better", "none": "", "nearer": "nearer to the truth's is better"}
+    best = {
+        "higher": "higher is better",
+        "lower": "lower is better",
+        "none": "",
+        "nearer": "nearer to the truth's is better",
+    }
     if isinstance(metric.truth, float):
         best["nearer"] = f"nearer to {metric.truth:g} is better"
     parts = [metric.meaning, f"unit {metric.unit}" if metric.unit else "", best[metric.better]]
@@ -122,7 +128,8 @@ def _line(look: Look, cells: Sequence[Cell]) -> Line:
 def _head(metric: Metric, name: str, finding: Finding | None) -> str:
     unit = f" <small>{escape(metric.unit)}</small>" if metric.unit else ""
     warn = _WARN.format(escape(finding.warning)) if finding and finding.warning else ""
-    return f'<span title="{escape(f"{name}: {metric.meaning}")}">{escape(metric.title)}</span> {ARROWS[metric.better]}{unit}{warn}'
+    told = f'<span title="{escape(f"{name}: {metric.meaning}")}">{escape(metric.title)}</span>'
+    return f"{told} {ARROWS[metric.better]}{unit}{warn}"
 
 
 def _score(scores: Scores, method: str, name: str, suite: str | None = None) -> Cell:

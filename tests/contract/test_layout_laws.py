@@ -73,7 +73,7 @@ FILES_BELONG_TO |= {
     "s2s.checkpoint",
     "s2s.images",
 }
-MATPLOTLIB_BELONGS_TO = {"usim.view", "usim.validation_view", "usim.match_view", "s2s.report"}
+MATPLOTLIB_BELONGS_TO = {"usim.view", "usim.validation_view", "usim.match_view"}
 TORCH_BELONGS_TO = {
     "s2s.nets",
     "s2s.methods",

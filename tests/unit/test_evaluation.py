@@ -15,7 +15,8 @@ from s2s.cli import main
 from s2s.evaluation import files, run
 from s2s.evaluation.cases import Case, Simulated, Stored, Suite, cases_of, suites_of
 from s2s.evaluation.controls import NOISY, controls
-from s2s.evaluation.results import Evaluation, Row, to_json
+from s2s.evaluation.export import to_json
+from s2s.evaluation.results import Evaluation, Row
 from s2s.evaluation.run import Job, evaluate, evaluate_in_processes
 from s2s.evaluation.table import number, table
 from s2s.evaluation.verdict import verdict
