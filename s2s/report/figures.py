@@ -18,6 +18,8 @@ from s2s.report.scores import Scores
 #: A region's name that tells its diameter and its contrast, and one that tells its contrast alone.
 _DISC = re.compile(r"(\d+(?:\.\d+)?) mm ([+-]?\d+(?:\.\d+)?) dB")
 _LEVEL = re.compile(r"([+-]?\d+(?:\.\d+)?) dB")
+#: Values by diameter in mm and contrast in dB.
+Places = Mapping[tuple[float, float], float]
 #: Colours of maps from 0 to 1: white to dark blue, so that lightness alone tells the value.
 _PALE, _DEEP = (255, 255, 255), (8, 48, 107)
 
@@ -104,36 +106,39 @@ def discs(names: Sequence[str]) -> Mapping[tuple[float, float], str]:
     return dict(sorted(found.items()))
 
 
-def maps(scores: Scores, family: str, others: Mapping[str, str]) -> str:
+def maps(scores: Scores, family: str, bounds: Mapping[str, str], beside: str = "") -> str:
     """A map of diameter and contrast for each row, after those of the truth and other bounds; empty without discs.
 
-    family: what is shown of each row.  others: families of one map each, the same for all rows, by title.
+    family: what is shown of each row.  bounds: families of one map each, the same for all rows, by title.
+    beside: the family that is shown in small print.
     """
     places = discs(scores.families.get(family, ()))
     if not places:
         return ""
     metric = metric_of(family)
     drawn = []
-    for title, other in others.items():
-        found = discs(scores.families.get(other, ()))
+    for title, bound in bounds.items():
+        found = discs(scores.families.get(bound, ()))
         if found:
             first = scores.evaluation.methods[0]
             values = {place: scores.mean(first, name).mean for place, name in found.items()}
             drawn.append(_map(f"<b>{escape(title)}</b>", values, metric))
+    others = discs(scores.families.get(beside, ()))
     folded: list[str] = []
     for name, look in scores.looks.items():
         values = {place: scores.mean(name, member).mean for place, member in places.items()}
-        (folded if look.control else drawn).append(_map(look.name, values, metric, look))
+        small = {place: scores.mean(name, member).mean for place, member in others.items()}
+        (folded if look.control else drawn).append(_map(look.name, values, metric, look, small))
     shown, hidden = (f'<div class="maps">{"".join(part)}</div>' for part in (drawn, folded))
     return shown + f'<div class="control">{fold("controls", hidden)}</div>'
 
 
-def _map(title: str, values: Mapping[tuple[float, float], float], metric: Metric, look: Look | None = None) -> str:
+def _map(title: str, values: Places, metric: Metric, look: Look | None = None, small: Places | None = None) -> str:
     sizes, contrasts = (sorted({place[k] for place in values}) for k in (0, 1))
     head = "".join(f'<th scope="col">{contrast:+g}</th>' for contrast in contrasts)
     lines = "".join(
         f'<tr><th scope="row">{size:g} mm</th>'
-        + "".join(_box(values.get((size, contrast), math.nan), metric.digits) for contrast in contrasts)
+        + "".join(_box((size, contrast), values, small or {}, metric.digits) for contrast in contrasts)
         + "</tr>"
         for size in sizes
     )
@@ -144,10 +149,12 @@ def _map(title: str, values: Mapping[tuple[float, float], float], metric: Metric
     )
 
 
-def _box(value: float, digits: int) -> str:
+def _box(place: tuple[float, float], values: Places, small: Places, digits: int) -> str:
+    value = values.get(place, math.nan)
     if math.isnan(value):
         return "<td>-</td>"
+    beside = f"<small>{number(small[place], min(digits, 2))}</small>" if place in small else ""
     share = min(max(value, 0.0), 1.0)
     red, green, blue = (round(pale + share * (deep - pale)) for pale, deep in zip(_PALE, _DEEP, strict=True))
     ink = "#fff" if share > 0.5 else "#16191d"
-    return f'<td style="background:rgb({red},{green},{blue});color:{ink}">{number(value, min(digits, 2))}</td>'
+    return f'<td style="background:rgb({red},{green},{blue});color:{ink}">{number(value, min(digits, 2))}{beside}</td>'

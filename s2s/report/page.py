@@ -18,7 +18,7 @@ from s2s.evaluation.results import Evaluation
 from s2s.evaluation.statistics import Interval
 from s2s.evaluation.table import number
 from s2s.evaluation.verdict import Finding
-from s2s.metrics.battery import metric_of
+from s2s.metrics.battery import METRICS, metric_of
 from s2s.metrics.metric import Metric
 from s2s.report import figures, tables
 from s2s.report.looks import TRUTH
@@ -53,6 +53,7 @@ def page(evaluation: Evaluation, title: str) -> str:
         Section("Contrast", _contrast(scores)),
         Section("Detection", _detection(scores)),
         Section("Suite by suite", tables.suite_tables(scores)),
+        Section("Region by region", tables.family_tables(scores)),
         Section("Cost", tables.cost_table(scores)),
         Section("Failures", _failures(scores)),
         Section("What each number is", tables.metric_lists()),
@@ -141,11 +142,19 @@ def _finding(scores: Scores, one: Finding) -> Line:
     else:
         why = escape(scores.shorten(one.warning))
         cells = [Cell(f'<span class="warn">\u26a0</span> nobody<small>{why}</small>', "~", "why"), Cell("-")]
-    real = Cell("yes", 0.0, "yes") if one.is_real else Cell("no", 1.0, "no")
-    cells += [*_lead(scores, metric, one.over_runner_up, one.runner_up), real if one.winner else Cell("-")]
+    cells += [*_lead(scores, metric, one.over_runner_up, one.runner_up), _real(one)]
     return Line(
         head, [*cells, *_lead(scores, metric, one.over_control, one.control)], classes="" if one.winner else "nobody"
     )
+
+
+def _real(one: Finding) -> Cell:
+    """Whether the lead over the second is real, by itself and among all metrics that choose."""
+    if not one.winner:
+        return Cell("-")
+    if not one.is_real:
+        return Cell("no", 2.0, "no")
+    return Cell("yes<small>among all metrics</small>", 0.0, "yes") if one.holds else Cell("yes", 1.0, "yes")
 
 
 def _lead(scores: Scores, metric: Metric, lead: Interval | None, other: str) -> list[Cell]:
@@ -207,7 +216,16 @@ def _contrast(scores: Scores) -> str:
 
 def _detection(scores: Scores) -> str:
     """Maps of what can still be told from its surroundings, and of what can still be found."""
-    return figures.maps(scores, "gcnr/", {"the truth": "gcnr_true/", "no lesion there": "gcnr_sham/"})
+    detect = figures.maps(scores, "detect/", {"what the data hold": "detect_ideal/"})
+    gcnr = figures.maps(scores, "gcnr/", {"the truth": "gcnr_true/"}, beside="gcnr_sham/")
+    parts = [_explained("detect/", "0.5 is chance.") + detect if detect else ""]
+    parts.append(_explained("gcnr/", "Small print: the same where there is no lesion.") + gcnr if gcnr else "")
+    return "\n".join(parts).strip()
+
+
+def _explained(family: str, more: str) -> str:
+    metric = METRICS[family]
+    return f"<h3>{escape(metric.title)}</h3>" + note(f"{escape(metric.meaning)}; diameter by contrast. {escape(more)}")
 
 
 def _failures(scores: Scores) -> str:

@@ -55,11 +55,13 @@ def suite_tables(scores: Scores) -> str:
     return "\n".join(parts)
 
 
-def family_tables(scores: Scores, families: Iterable[str]) -> str:
-    """A table for each family of metrics, a column for each member, such as the regions of one name."""
+def family_tables(scores: Scores) -> str:
+    """A table for each family of metrics that ranks, a column for each member, such as the regions of one name."""
     parts = []
-    for family in families:
-        metric, members = METRICS[family], scores.families[family]
+    for family, members in scores.families.items():
+        metric = METRICS[family]
+        if metric.better == "none":
+            continue
         lines = [_line(look, [_score(scores, name, one) for one in members]) for name, look in scores.looks.items()]
         truth = [_true(scores, metric_of(one), None, one) for one in members]
         fixed = [_line(THE_TRUTH, truth)] if any(cell.html != MISSING for cell in truth) else []

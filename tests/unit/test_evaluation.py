@@ -21,7 +21,7 @@ from s2s.evaluation.run import Job, evaluate, evaluate_in_processes
 from s2s.evaluation.table import number, table
 from s2s.evaluation.verdict import verdict
 from s2s.metrics.judged import IMAGE, SHAM
-from s2s.report.page import page, write_report
+from s2s.report.page import page
 from s2s.seeds import judged_seed
 from usim.errors import ConfigError, DataError, ResourceError
 from usim.frame import Axes
@@ -394,13 +394,3 @@ def test_outputs_are_looked_at_first(tmp_path, monkeypatch):
     with pytest.raises(ResourceError, match="no permission"):
         files.refuse_target(tmp_path / "c.html", ".html")
     files.refuse_target(None, ".html")
-
-
-def test_nothing_half_written_stays(tmp_path, monkeypatch, evaluation):
-    def refuse(descriptor, data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("usim.io.atomic.os.write", refuse)
-    with pytest.raises(ResourceError, match="No space left"):
-        write_report(evaluation, tmp_path / "report.html")
-    assert not list(tmp_path.iterdir())

@@ -59,11 +59,11 @@ def sharp(image):
 def evaluation(tmp_path_factory):
     path = tmp_path_factory.mktemp("phantom") / "tiny.yaml"
     path.write_text(PHANTOM)
-    frames = itertools.islice(usim.stream(path, seed=5), 4)
+    frames = itertools.islice(usim.stream(path, seed=5), 8)
     cases = [Case(f"suite {'ab'[k % 2]}", k, {IMAGE: frame}) for k, frame in enumerate(frames)]
     methods = {"sharp (runs/one)": sharp, ODD: lambda image: ndimage.gaussian_filter(image, 2.5)}
-    about = {"frames": "4 of <b>", "date": "2026-01-02", "command": "s2s evaluate --sim '<x>'"}
-    found = evaluate(methods, iter(cases), pictures=4, about=about)
+    about = {"frames": "8 of <b>", "date": "2026-01-02", "command": "s2s evaluate --sim '<x>'"}
+    found = evaluate(methods, iter(cases), pictures=2, about=about)
     failed = Failure(ODD, "suite a", 0, "probe", "7 pixels are <nan>")
     return replace(found, failures=(failed,), costs={**found.costs, ODD: Cost(12.5, 34567, None)})
 
@@ -121,7 +121,7 @@ def test_the_verdict_comes_first_and_everything_is_there(evaluation, text):
     statement = Scores(evaluation).verdict.statement
     words = "".join(read(text).words)
     assert statement[0].replace("sharp (runs/one)", "sharp") in words
-    for name in ("sharp", ODD, NOISY, "gaussian σ 6, γ 2", "4 of <b>", "A <title>", "s2s evaluate --sim '<x>'"):
+    for name in ("sharp", ODD, NOISY, "gaussian σ 6, γ 2", "8 of <b>", "A <title>", "s2s evaluate --sim '<x>'"):
         assert name in words
     assert "sharp (runs/one)" in text
     assert "<i>" not in text
