@@ -12,13 +12,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from s2s.metrics import detection, edges, fidelity, homogeneity, speckle
+from s2s.metrics import contrast, detection, edges, fidelity, homogeneity, speckle, wires
 from s2s.metrics.frame_view import FrameView
 from s2s.metrics.judged import IMAGE, Judged
 from s2s.metrics.metric import Metric
 
 #: Parts of the battery in the order of tables. Each has METRICS and a function `measure`.
-GROUPS = (fidelity, speckle, edges, detection, homogeneity)
+GROUPS = (fidelity, speckle, edges, wires, detection, contrast, homogeneity)
 METRICS: Mapping[str, Metric] = {metric.name: metric for group in GROUPS for metric in group.METRICS}
 
 

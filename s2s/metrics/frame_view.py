@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 #: Metres: the profile across an edge reaches this far to either side, and its plateaus begin here.
-REACH, PLATEAU = 2.5e-3, 1.25e-3
+REACH, PLATEAU = 4e-3, 1.25e-3
 #: Metres around a point target that belong to nobody: a bright point's main lobe and its first side lobes.
 POINT_MARGIN = 1.5e-3
 #: Metres that a region's inside and its ring keep from borders, and how far the ring reaches.
@@ -191,5 +191,5 @@ class FrameView:
 
 
 def _wider(part: slice, pixel: float, size: int) -> slice:
-    margin = int(np.ceil(RING_REACH / pixel)) + 1
+    margin = int(np.ceil(max(REACH, RING_REACH) / pixel)) + 1
     return slice(max(part.start - margin, 0), min(part.stop + margin, size))

@@ -9,14 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judging import smooth, speckle, view_of
 from scipy import ndimage
-from scipy.special import erf
 from scipy.stats import norm
 from skimage.feature import graycomatrix, graycoprops
 
 from s2s.metrics.battery import METRICS, judged, score
 from s2s.metrics.detection import gcnr
 from s2s.metrics.distance import signed_distance
-from s2s.metrics.edges import edge_width
 from s2s.metrics.frame_view import FrameView
 from s2s.metrics.homogeneity import hom
 from usim.errors import DataError
@@ -109,35 +107,6 @@ def test_distance_to_a_circle():
     assert np.abs((distance - (25.3 - radius)).mean()) < 0.1
 
 
-@pytest.mark.parametrize("sigma", [0.2e-3, 0.4e-3, 0.7e-3])
-@pytest.mark.parametrize("step", [-20.0, 8.0])
-def test_edge_width_of_an_error_function(sigma, step):
-    """10 to 90 % of an error function are 2 x 1.2816 standard deviations."""
-    rows, columns = np.indices((120, 120))
-    distance = ((columns - 60.3) * 0.8 + (rows - 59) * 0.6) * PIXEL
-    image = -40 + step * (1 + erf(distance / sigma / math.sqrt(2))) / 2
-    width = edge_width(image, distance, np.ones(image.shape, bool))
-    assert width == pytest.approx(2.563 * sigma, rel=0.06 if sigma < 0.6e-3 else 0.12)
-    noisy = edge_width(image + speckle(7, image.shape), distance, np.ones(image.shape, bool))
-    assert noisy == pytest.approx(width, rel=0.35)
-
-
-@pytest.mark.parametrize("sigma", [0.3e-3, 0.5e-3])
-def test_edge_width_of_a_blurred_disc_by_its_labels(sigma):
-    view = disc()
-    (region,) = view.regions
-    image = ndimage.gaussian_filter(view.truth_db, sigma / PIXEL)[region.window]
-    assert edge_width(image, region.distance, region.edge) == pytest.approx(2.563 * sigma, rel=0.08)
-
-
-def test_edge_width_that_cannot_be_measured():
-    view = disc()
-    (region,) = view.regions
-    everywhere = np.ones(region.distance.shape, bool)
-    assert math.isnan(edge_width(np.full(everywhere.shape, -30.0), region.distance, everywhere))
-    assert math.isnan(edge_width(region.distance, region.distance, region.distance < 0))
-
-
 def test_the_places_of_measurement_keep_their_distances():
     view = disc()
     (region,) = view.regions
@@ -183,7 +152,8 @@ def test_the_truth_itself_scores_perfectly():
     assert scores["edge_mm"] == scores["edge_true_mm"] < 0.2
     assert scores["gcnr_skipped"] == scores["edge_skipped"] == 0
     everywhere = {name for name, metric in METRICS.items() if not name.endswith("/") and not metric.needs}
-    assert everywhere <= set(scores) <= {*METRICS, "gcnr/cyst", "gcnr_true/cyst"}
+    families = {f"{name}/cyst" for name in ("gcnr", "gcnr_true", "edge", "edge_true")}
+    assert everywhere <= set(scores) <= {*METRICS, *families}
 
 
 @pytest.mark.parametrize(("radius", "contrast", "skipped"), [(0.3e-3, -15, (1, 1)), (4e-3, -4, (0, 1))])
