@@ -1,0 +1,111 @@
+"""Structures that a method draws where the truth has none: areas of pure speckle that look like lesions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from s2s.metrics.detection import gcnr
+from s2s.metrics.fidelity import shown
+from s2s.metrics.judged import Judged
+from s2s.metrics.metric import Metric
+from s2s.metrics.plane import without_plane
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+METRICS = (
+    Metric("invented", "invented", "honesty", "structures per square centimetre of background that the truth lacks",
+           "/cm²", "lower", 0.0, fooled_by="a constant image; noise that hides them"),
+    Metric("invented_db", "their contrast", "honesty", "mean contrast of these structures, bright or dark", "dB",
+           "lower", 0.0, fooled_by="any curve that compresses grey levels"),
+)  # fmt: skip
+
+#: Standard deviation in metres of the smoothing before areas are sought, and side of the square whose mean is the level
+#: around a pixel: lesions of 1 mm pass the one, those of 6 mm stand out from the other.
+FINE, AROUND = 0.2e-3, 10e-3
+#: dB from the level around at which an area begins, and square metres from which on it counts: a disc of 1 mm.
+#: On blurred speckle of 1.9, 1.5 and 1.2 dB these find what the eye does; half the contrast outlines half the image.
+LEAST_DB, LEAST_AREA = 2.0, 0.8e-6
+#: gCNR against the ring of 1 mm around it from which on an area is seen. Areas of untouched speckle have 0.55, being no
+#: more than its louder places; those that a blur of two pixels or a median leaves have 0.9.
+LEAST_GCNR, RING = 0.8, 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """A structure that is not in the truth.
+
+    contrast: mean over the ring around it in dB, negative when it is dark.  area: square metres.  gcnr: against its
+    ring.  center: (z, x) in pixels.
+    """
+
+    contrast: float
+    area: float
+    gcnr: float
+    center: tuple[float, float]
+
+
+def structures(difference_db: ArrayLike, mask: Mask, pixel: tuple[float, float]) -> list[Structure]:
+    """What a viewer would take for lesions in the difference of an image and its truth (H, W) in dB.
+
+    mask: where there are none in truth (H, W); nothing is looked for elsewhere.  pixel: its size in metres, (z, x).
+
+    From the difference its plane and then its mean over 10 mm are taken, and the rest is smoothed over 0.2 mm. A
+    structure is a connected area of 0.8 mm^2 or more that lies 2 dB or more above, or below, and whose pixels,
+    not smoothed, have a gCNR of 0.8 or more against those around it: at most 1 mm away and in no other area. A constant
+    offset, a slope, and speckle left as fine as it was are none; a blotch is one whatever made it.
+    """
+    flat = without_plane(difference_db, mask)
+    levels = _around(flat, mask, pixel)
+    smooth = ndimage.gaussian_filter(np.where(mask, flat - levels, 0.0), [FINE / side for side in pixel], truncate=3.0)
+    bright, dark = ((sign * smooth >= LEAST_DB) & mask for sign in (1.0, -1.0))
+    free = mask & ~bright & ~dark
+    return [one for areas in (bright, dark) for one in _seen(flat, areas, free, pixel)]
+
+
+def _around(values: Array, mask: Mask, pixel: tuple[float, float]) -> Array:
+    """The mean of the values that the mask holds in a square around every pixel (H, W)."""
+    side = [2 * round(AROUND / size / 2) + 1 for size in pixel]
+    total, held = (
+        ndimage.uniform_filter(part, side, mode="constant") for part in (np.where(mask, values, 0.0), mask.astype(float))
+    )
+    return np.asarray(total / np.maximum(held, 1.0 / np.prod(side)))
+
+
+def _seen(values: Array, areas: Mask, free: Mask, pixel: tuple[float, float]) -> list[Structure]:
+    """The connected areas that are large enough and stand out from their ring."""
+    labels, _ = ndimage.label(areas)
+    size = np.bincount(labels.ravel()) * pixel[0] * pixel[1]
+    reach = [int(RING / side) + 1 for side in pixel]
+    found = []
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if size[number] < LEAST_AREA:
+            continue
+        rows, columns = (slice(max(part.start - far, 0), part.stop + far) for part, far in zip(box, reach, strict=True))
+        inside = labels[rows, columns] == number
+        near = ndimage.distance_transform_edt(~inside, sampling=pixel) <= RING
+        ring, cut = near & free[rows, columns], values[rows, columns]
+        told = gcnr(cut, inside, ring)
+        # nan, with nothing free around it, is no structure either.
+        if told >= LEAST_GCNR:
+            at_z, at_x = (float(place.mean()) for place in np.nonzero(inside))
+            center = (rows.start + at_z, columns.start + at_x)
+            found.append(Structure(float(cut[inside].mean() - cut[ring].mean()), float(size[number]), told, center))
+    return found
+
+
+def measure(scene: Judged) -> dict[str, float]:
+    """The group's metrics of a scene; nan without background to look at, the contrast also without structures."""
+    view = scene.view
+    if not view.background.any():
+        return {"invented": math.nan, "invented_db": math.nan}
+    image, truth = (shown(values, view.dynamic_range) for values in (scene.image, view.truth_db))
+    found = structures(image - truth, view.background, view.pixel)
+    square_cm = 1e4 * float(view.background.sum()) * view.pixel[0] * view.pixel[1]
+    contrast = float(np.mean([abs(one.contrast) for one in found])) if found else math.nan
+    return {"invented": len(found) / square_cm, "invented_db": contrast}
