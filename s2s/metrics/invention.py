@@ -71,9 +71,8 @@ def structures(difference_db: ArrayLike, mask: Mask, pixel: tuple[float, float])
 def _around(values: Array, mask: Mask, pixel: tuple[float, float]) -> Array:
     """The mean of the values that the mask holds in a square around every pixel (H, W)."""
     side = [2 * round(AROUND / size / 2) + 1 for size in pixel]
-    total, held = (
-        ndimage.uniform_filter(part, side, mode="constant") for part in (np.where(mask, values, 0.0), mask.astype(float))
-    )
+    parts = (np.where(mask, values, 0.0), mask.astype(np.float64))
+    total, held = (ndimage.uniform_filter(part, side, mode="constant") for part in parts)
     return np.asarray(total / np.maximum(held, 1.0 / np.prod(side)))
 
 
