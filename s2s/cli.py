@@ -171,7 +171,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
     Example:
       s2s evaluate --sim -m nlm -m srad -o report.html
     """
-    from s2s.evaluation import cases, export, files, run, table, verdict
+    from s2s.evaluation import cases, cost, export, files, run, table, verdict
 
     if (sim is None) == (data is None):
         raise click.UsageError("say where scenes come from: either --sim, or --data with a folder that usim wrote")
@@ -194,6 +194,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
         about = files.origin(told, denoisers, _command(context))
         job = run.Job(source, specs, device)
         result = run.evaluate_in_processes(job, workers or run.processes(device), listen=listen, about=about)
+    result = cost.with_costs(result, specs, device)
     found = verdict.verdict(result)
     click.echo("\n".join(found.statement) + "\n")
     click.echo(table.table(result, found))

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from s2s.evaluation.robustness import changed_images
 from s2s.metrics.frame_view import FrameView
-from s2s.metrics.judged import IMAGE, LOOK, PROBE, SHAM
+from s2s.metrics.judged import CHANGED, IMAGE, LOOK, PROBE, SHAM
 from s2s.seeds import judged_seed
 from usim.errors import DataError
 from usim.frame import Frame
@@ -58,6 +59,9 @@ class Case:
         for role, frame in self.frames.items():
             view = FrameView.of(frame)
             yield Task(role, view.noisy_db.astype(np.float32), view)
+            if role == IMAGE and self.changed:
+                for one in changed_images(frame.bmode.astype(np.float64), view):
+                    yield Task(CHANGED + one.name, one.given, one.view, one.undo)
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,15 @@ class Suite:
     """A shipped phantom of the evaluation, and the further images of each scene that methods are given.
 
     sham: the same places in tissue alone, all regions having its echogenicity.  looks: further independent draws.
-    probe: the same anatomy through this one, as a phantom describes it.  changed: see Case.
+    probe: the same anatomy through this one, as a phantom describes it.  changed: of how many scenes, the first,
+    methods are also given the image with another gain, size and so on.
     """
 
     phantom: str
     sham: bool = False
     looks: int = 0
     probe: Mapping[str, Any] | None = None
-    changed: bool = False
+    changed: int = 0
 
 
 #: A second probe that no training phantom has: coarser speckle than that of all suites, and a lower frequency.
@@ -82,7 +87,7 @@ OTHER_PROBE: Mapping[str, Any] = {
 }  # fmt: skip
 #: The suites that `--sim evaluation` stands for.
 SUITES = (
-    Suite("evaluation/scenes", probe=OTHER_PROBE),
+    Suite("evaluation/scenes", looks=3, probe=OTHER_PROBE, changed=4),
     Suite("evaluation/speckle-only"),
     Suite("evaluation/lesions", sham=True),
     Suite("evaluation/wires"),
@@ -149,7 +154,7 @@ class Simulated:
             # Another look: what is judged and what it is compared with share no speckle.
             frames |= {role: other.render(scene, 1) for role, other in others.items()}
             frames |= {f"{LOOK}{look}": renderer.render(scene, look) for look in range(1, suite.looks + 1)}
-            return Case(suite.phantom, scene, frames, suite.changed)
+            return Case(suite.phantom, scene, frames, scene < suite.changed)
 
         return case
 

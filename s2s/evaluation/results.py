@@ -42,7 +42,10 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A scene kept to be looked at: images (H, W) in dB by method, the truth last; axes in metres."""
+    """A scene kept to be looked at: images (H, W) in dB by method, the truth last; axes in metres.
+
+    maps: what else there is to see, by name and then by method, such as the bias over independent draws (H, W) in dB.
+    """
 
     suite: str
     scene: int
@@ -50,11 +53,15 @@ class Picture:
     x: Array
     z: Array
     dynamic_range: float
+    maps: Mapping[str, Mapping[str, Image]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method takes: median milliseconds per image, number of parameters, and MiB of memory beyond the image."""
+    """What a method takes: median milliseconds per image, number of parameters, and MiB of memory at its peak.
+
+    The last two are None where they were not measured; memory is what an image takes beyond the loaded method.
+    """
 
     milliseconds: float
     parameters: int | None = None

@@ -14,6 +14,7 @@ from s2s.evaluation.cases import Case, Source, Task
 from s2s.evaluation.controls import NOISY, Denoise, Image, controls
 from s2s.evaluation.files import functions, load_denoisers
 from s2s.evaluation.results import Cost, Evaluation, Failure, Picture, Row
+from s2s.metrics import draws
 from s2s.metrics.battery import score
 from s2s.metrics.judged import IMAGE, Judged
 from usim.errors import ConfigError, DataError, ResourceError
@@ -68,14 +69,18 @@ def judge(methods: Mapping[str, Denoise], case: Case, keep_picture: bool) -> Jud
     rows: list[Row] = []
     failures: list[Failure] = []
     images: dict[str, Image] = {}
+    maps: dict[str, dict[str, Image]] = {}
     for name, denoise in methods.items():
         made, seconds, failed = _made(name, denoise, case, tasks)
         failures += failed
         if IMAGE in made:
             images[name] = made[IMAGE]
             views = {task.role: task.view for task in tasks if task.role in made}
-            rows.append(Row(name, case.suite, case.scene, seconds, score(Judged(made, views))))
-    picture = _picture(case, tasks[0], images) if keep_picture else None
+            judged = Judged(made, views)
+            rows.append(Row(name, case.suite, case.scene, seconds, score(judged)))
+            for kind, one in draws.maps(judged).items() if keep_picture else ():
+                maps.setdefault(kind, {})[name] = one.astype(np.float32)
+    picture = _picture(case, tasks[0], images, maps) if keep_picture else None
     return Judgement(case.suite, case.scene, tuple(rows), tuple(failures), picture)
 
 
@@ -192,7 +197,7 @@ def _run(denoise: Denoise, task: Task) -> tuple[Image, float]:
     return task.undo(result.astype(np.float32)), seconds
 
 
-def _picture(case: Case, task: Task, images: Mapping[str, Image]) -> Picture:
+def _picture(case: Case, task: Task, images: Mapping[str, Image], maps: Mapping[str, Mapping[str, Image]]) -> Picture:
     view = task.view
     shown = {name: image for name, image in images.items() if not name.endswith("gamma=2")}
     return Picture(
@@ -202,4 +207,5 @@ def _picture(case: Case, task: Task, images: Mapping[str, Image]) -> Picture:
         view.x,
         view.z,
         view.dynamic_range,
+        maps,
     )

@@ -12,13 +12,27 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from s2s.metrics import contrast, detection, edges, fidelity, homogeneity, speckle, wires
+from s2s.metrics import (
+    contrast,
+    detection,
+    draws,
+    edges,
+    fidelity,
+    homogeneity,
+    invention,
+    removal,
+    robustness,
+    speckle,
+    wires,
+)
 from s2s.metrics.frame_view import FrameView
 from s2s.metrics.judged import IMAGE, Judged
 from s2s.metrics.metric import Metric
 
 #: Parts of the battery in the order of tables. Each has METRICS and a function `measure`.
-GROUPS = (fidelity, speckle, edges, wires, detection, contrast, homogeneity)
+GROUPS = (
+    fidelity, speckle, edges, wires, detection, contrast, invention, draws, removal, robustness, homogeneity
+)  # fmt: skip
 METRICS: Mapping[str, Metric] = {metric.name: metric for group in GROUPS for metric in group.METRICS}
 
 

@@ -31,7 +31,7 @@ FINE, AROUND = 0.2e-3, 10e-3
 #: dB from the level around at which an area begins, and square metres from which on it counts: a disc of 1 mm.
 #: On blurred speckle of 1.9, 1.5 and 1.2 dB these find what the eye does; half the contrast outlines half the image.
 LEAST_DB, LEAST_AREA = 2.0, 0.8e-6
-#: gCNR against the ring of 1 mm around it from which on an area is seen. Areas of untouched speckle have 0.55, being no
+#: gCNR against the ring of 1 mm around it from which on an area is seen. Those of untouched speckle have 0.6, being no
 #: more than its louder places; those that a blur of two pixels or a median leaves have 0.9.
 LEAST_GCNR, RING = 0.8, 1e-3
 
@@ -55,17 +55,17 @@ def structures(difference_db: ArrayLike, mask: Mask, pixel: tuple[float, float])
 
     mask: where there are none in truth (H, W); nothing is looked for elsewhere.  pixel: its size in metres, (z, x).
 
-    From the difference its plane and then its mean over 10 mm are taken, and the rest is smoothed over 0.2 mm. A
-    structure is a connected area of 0.8 mm^2 or more that lies 2 dB or more above, or below, and whose pixels,
-    not smoothed, have a gCNR of 0.8 or more against those around it: at most 1 mm away and in no other area. A constant
-    offset, a slope, and speckle left as fine as it was are none; a blotch is one whatever made it.
+    From the difference its plane and then its mean over 10 mm are taken, and the rest is smoothed over 0.2 mm. In every
+    connected area that lies 2 dB or more above, or below, the pixels that reach half of its peak make a structure, if
+    they are 0.8 mm^2 or more and have, not smoothed, a gCNR of 0.8 or more against those around the area: at most 1 mm
+    away and in no other. A constant offset, a slope, and speckle left as fine as it was are none; a blotch is one
+    whatever made it.
     """
     flat = without_plane(difference_db, mask)
     levels = _around(flat, mask, pixel)
     smooth = ndimage.gaussian_filter(np.where(mask, flat - levels, 0.0), [FINE / side for side in pixel], truncate=3.0)
-    bright, dark = ((sign * smooth >= LEAST_DB) & mask for sign in (1.0, -1.0))
-    free = mask & ~bright & ~dark
-    return [one for areas in (bright, dark) for one in _seen(flat, areas, free, pixel)]
+    free = mask & (np.abs(smooth) < LEAST_DB)
+    return [one for height in (smooth, -smooth) for one in _seen(flat, np.where(mask, height, 0.0), free, pixel)]
 
 
 def _around(values: Array, mask: Mask, pixel: tuple[float, float]) -> Array:
@@ -76,9 +76,9 @@ def _around(values: Array, mask: Mask, pixel: tuple[float, float]) -> Array:
     return np.asarray(total / np.maximum(held, 1.0 / np.prod(side)))
 
 
-def _seen(values: Array, areas: Mask, free: Mask, pixel: tuple[float, float]) -> list[Structure]:
-    """The connected areas that are large enough and stand out from their ring."""
-    labels, _ = ndimage.label(areas)
+def _seen(values: Array, height: Array, free: Mask, pixel: tuple[float, float]) -> list[Structure]:
+    """The connected areas of some height in dB that are large enough and stand out from their ring."""
+    labels, _ = ndimage.label(height >= LEAST_DB)
     size = np.bincount(labels.ravel()) * pixel[0] * pixel[1]
     reach = [int(RING / side) + 1 for side in pixel]
     found = []
@@ -86,15 +86,24 @@ def _seen(values: Array, areas: Mask, free: Mask, pixel: tuple[float, float]) ->
         if size[number] < LEAST_AREA:
             continue
         rows, columns = (slice(max(part.start - far, 0), part.stop + far) for part, far in zip(box, reach, strict=True))
-        inside = labels[rows, columns] == number
-        near = ndimage.distance_transform_edt(~inside, sampling=pixel) <= RING
-        ring, cut = near & free[rows, columns], values[rows, columns]
+        area, cut = labels[rows, columns] == number, values[rows, columns]
+        over = np.where(area, height[rows, columns], 0.0)
+        inside = over >= max(LEAST_DB, over.max() / 2)
+        if inside.sum() * pixel[0] * pixel[1] < LEAST_AREA:
+            continue
+        ring = (ndimage.distance_transform_edt(~area, sampling=pixel) <= RING) & free[rows, columns]
         told = gcnr(cut, inside, ring)
         # nan, with nothing free around it, is no structure either.
         if told >= LEAST_GCNR:
             at_z, at_x = (float(place.mean()) for place in np.nonzero(inside))
-            center = (rows.start + at_z, columns.start + at_x)
-            found.append(Structure(float(cut[inside].mean() - cut[ring].mean()), float(size[number]), told, center))
+            found.append(
+                Structure(
+                    contrast=float(cut[inside].mean() - cut[ring].mean()),
+                    area=float(inside.sum() * pixel[0] * pixel[1]),
+                    gcnr=told,
+                    center=(rows.start + at_z, columns.start + at_x),
+                )
+            )
     return found
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 import usim
 from s2s.cli import main
-from s2s.evaluation import files, run
+from s2s.evaluation import cost, files, run
 from s2s.evaluation.cases import Case, Simulated, Stored, Suite, cases_of, suites_of
 from s2s.evaluation.controls import NOISY, controls
 from s2s.evaluation.export import to_json
@@ -316,6 +316,8 @@ def test_the_command_scores_filters(tmp_path, phantom, capsys):
     assert content["about"]["frames"] == f"2 of {phantom}, seed 9"
     assert content["about"]["command"].startswith(f"s2s evaluate --sim {phantom} --method gaussian:sigma=2.5 --method")
     assert set(content["about"]["method"]) == {"gaussian:sigma=2.5", "lee"}
+    assert [method["cost"]["parameters"] for method in content["methods"][:3]] == [0, 0, None]
+    assert "one thread" in content["about"]["machine"]
     assert page_path.read_text().startswith("<!doctype html>")
     frame = usim.simulate(phantom, seed=judged_seed(9))
     image = np.clip(frame.bmode, -60, 0)
@@ -335,7 +337,8 @@ def test_the_command_reads_data(tmp_path, phantom, capsys):
     assert shown.err == ""
 
 
-def test_every_filter_is_judged_when_none_is_named(phantom, capsys):
+def test_every_filter_is_judged_when_none_is_named(phantom, capsys, monkeypatch):
+    monkeypatch.setattr(cost, "measured_costs", lambda specs, image, device: {})
     assert main(["-q", "evaluate", "--sim", str(phantom), "--frames", "1", "--workers", "1"]) == 0
     shown = capsys.readouterr().out
     for name in ("gaussian", "median", "lee", "kuan", "frost", "srad", "nlm", "obnlm"):
