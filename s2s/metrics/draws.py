@@ -18,11 +18,12 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _NEEDS = "further independent draws of the scene"
+_UNTOUCHED = "an image left as it was"
 METRICS = (
     Metric("bias_db", "bias", "honesty", "rms over pixels of what is wrong in the mean over independent draws", "dB",
-           "lower", 0.0, needs=_NEEDS),
+           "lower", 0.0, needs=_NEEDS, fooled_by=_UNTOUCHED),
     Metric("bias_edge_db", "bias at edges", "honesty", "the same within 1 mm of the borders of regions", "dB",
-           "lower", 0.0, needs=f"{_NEEDS}, with regions"),
+           "lower", 0.0, needs=f"{_NEEDS}, with regions", fooled_by=_UNTOUCHED),
     Metric("spread_db", "spread", "honesty", "standard deviation between what is made of independent draws", "dB",
            "lower", 0.0, needs=_NEEDS, fooled_by="a constant image; any curve that compresses grey levels"),
 )  # fmt: skip
