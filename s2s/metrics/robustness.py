@@ -35,8 +35,7 @@ def psnr_fit(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, mas
     """PSNR in dB after the tone fit, both over the pixels that the mask (H, W) holds; nan without any."""
     if not mask.any():
         return math.nan
-    image, truth = np.asarray(image_db)[mask], np.asarray(truth_db)[mask]
-    return psnr(tone_fit(image, truth, dynamic_range), truth, dynamic_range)
+    return psnr(tone_fit(image_db, truth_db, dynamic_range, mask), truth_db, dynamic_range, mask)
 
 
 def _pairs(scene: Judged) -> Iterator[tuple[str, float, float]]:
