@@ -20,6 +20,7 @@ from s2s.metrics import (
     fidelity,
     homogeneity,
     invention,
+    perceptual,
     removal,
     robustness,
     speckle,
@@ -31,7 +32,8 @@ from s2s.metrics.metric import Metric
 
 #: Parts of the battery in the order of tables. Each has METRICS and a function `measure`.
 GROUPS = (
-    fidelity, speckle, edges, wires, detection, contrast, invention, draws, removal, robustness, homogeneity
+    fidelity, speckle, edges, wires, detection, contrast, invention, draws, removal, robustness, perceptual,
+    homogeneity,
 )  # fmt: skip
 METRICS: Mapping[str, Metric] = {metric.name: metric for group in GROUPS for metric in group.METRICS}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,32 +23,33 @@ Mask = NDArray[np.bool_]
 
 #: Scales of MS-SSIM.
 SCALES = len(WEIGHTS)
+#: dB: standard deviation that a truth must have for a tone fit. The fit of any image to a constant is perfect.
+LEAST_SPREAD_DB = 1.0
 _FITTED = "after the rising tone curve that brings the image closest"
 _LEVEL = "a display curve or a level nearer to the truth's"
 _FLAT = "any blur where the truth is flat"
-_8BIT = (
-    "any curve, gain or trend with depth that comes nearer to the echogenicity's greys, much more than less speckle,"
-)
+_8BIT = "any curve, gain or trend with depth that comes nearer to the echogenicity's greys"
 _SIDE = f"an insonified square of {smallest_side(1)} pixels a side"
 _SIDES = f"an insonified square of {smallest_side(SCALES)} pixels a side"
+_SPREAD = f"a truth with a standard deviation of {LEAST_SPREAD_DB:g} dB or more"
 
 
 def _against(truth: str, suffix: str = "", title: str = "") -> tuple[Metric, ...]:
     """PSNR, SSIM and MS-SSIM against one truth, raw and fitted."""
-    raw, both = f"against {truth}", f"{_LEVEL}, and {_FLAT},"
+    raw, both = f"against {truth}", f"{_LEVEL}; {_FLAT}"
     fit = f"{raw}, {_FITTED}"
     return (
         Metric(f"psnr{suffix}", f"PSNR{title}", "fidelity", f"20 log10(dynamic range / rms error) {raw}", "dB",
                fooled_by=_LEVEL),
-        Metric(f"psnr{suffix}_fit", f"PSNR{title} fit", "fidelity", f"PSNR {fit}", "dB"),
+        Metric(f"psnr{suffix}_fit", f"PSNR{title} fit", "fidelity", f"PSNR {fit}", "dB", needs=_SPREAD),
         Metric(f"ssim{suffix}", f"SSIM{title}", "fidelity", f"structural similarity {raw}", digits=3,
                fooled_by=both, needs=_SIDE),
         Metric(f"ssim{suffix}_fit", f"SSIM{title} fit", "fidelity", f"structural similarity {fit}", digits=3,
-               fooled_by=_FLAT, needs=_SIDE),
+               fooled_by=_FLAT, needs=f"{_SPREAD}, and {_SIDE}"),
         Metric(f"ms_ssim{suffix}", f"MS-SSIM{title}", "fidelity", f"structural similarity over five scales {raw}",
                digits=3, fooled_by=both, needs=_SIDES),
         Metric(f"ms_ssim{suffix}_fit", f"MS-SSIM{title} fit", "fidelity",
-               f"structural similarity over five scales {fit}", digits=3, fooled_by=_FLAT, needs=_SIDES),
+               f"structural similarity over five scales {fit}", digits=3, needs=f"{_SPREAD}, and {_SIDES}"),
     )  # fmt: skip
 
 
@@ -117,6 +119,12 @@ def tone_fit(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, ins
     return dynamic_range * (tones.fit(grey(truth_db, dynamic_range)) - 1.0)
 
 
+def can_be_fitted(truth: Array, dynamic_range: float, inside: Mask | None = None) -> bool:
+    """Whether grey levels of a truth (H, W) vary enough for a tone fit to say anything."""
+    values = truth if inside is None else truth[inside]
+    return bool(values.size and dynamic_range * values.std() >= LEAST_SPREAD_DB)
+
+
 @dataclass(frozen=True, eq=False)
 class _Tones:
     """The values of an image in rising order: where each belongs, and how often it occurs.
@@ -154,13 +162,17 @@ class _Tones:
 def fidelity(
     image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None
 ) -> dict[str, float]:
-    """PSNR and SSIM of an image (H, W), raw and after the tone fit, by name: what a training looks at."""
-    fitted = tone_fit(image_db, truth_db, dynamic_range, inside)
-    return {
-        f"{name}{suffix}": metric(values, truth_db, dynamic_range, inside)
-        for name, metric in (("psnr", psnr), ("ssim", ssim))
-        for suffix, values in (("", image_db), ("_fit", fitted))
-    }
+    """PSNR and SSIM of an image (H, W), raw and after the tone fit, by name: what a training looks at.
+
+    nan after the fit for a truth that hardly varies.
+    """
+    fits = can_be_fitted(grey(truth_db, dynamic_range), dynamic_range, inside)
+    fitted = tone_fit(image_db, truth_db, dynamic_range, inside) if fits else None
+    found: dict[str, float] = {}
+    for name, metric in (("psnr", psnr), ("ssim", ssim)):
+        found[name] = metric(image_db, truth_db, dynamic_range, inside)
+        found[f"{name}_fit"] = math.nan if fitted is None else metric(fitted, truth_db, dynamic_range, inside)
+    return found
 
 
 def picture(level_db: ArrayLike, view: FrameView) -> Array:
@@ -201,6 +213,10 @@ def _truth_in_8_bits(view: FrameView) -> tuple[float, float]:
     return _in_8_bits(view.truth_db, view)
 
 
+def _named(suffix: str, *values: float) -> dict[str, float]:
+    return {f"{name}{suffix}": value for name, value in zip(("psnr", "ssim", "ms_ssim"), values, strict=True)}
+
+
 def measure(scene: Judged) -> dict[str, float]:
     """The group's metrics of a scene."""
     view = scene.view
@@ -208,10 +224,12 @@ def measure(scene: Judged) -> dict[str, float]:
     of_image, tones = scales(image, SCALES), _Tones.of(scene.image, view.insonified)
     found: dict[str, float] = {}
     for suffix, reference in _references(view).items():
-        fitted = tones.fit(reference.truth)
-        for fit, values, its_scales in (("", image, of_image), ("_fit", fitted, scales(fitted, SCALES))):
-            found[f"psnr{suffix}{fit}"] = reference.psnr(values)
-            found[f"ssim{suffix}{fit}"], found[f"ms_ssim{suffix}{fit}"] = reference.similarity(its_scales)
+        found |= _named(suffix, reference.psnr(image), *reference.similarity(of_image))
+        values = (math.nan,) * 3
+        if can_be_fitted(reference.truth, view.dynamic_range, view.insonified):
+            fitted = tones.fit(reference.truth)
+            values = (reference.psnr(fitted), *reference.similarity(scales(fitted, SCALES)))
+        found |= _named(f"{suffix}_fit", *values)
     found["psnr_8bit"], found["ssim_8bit"] = _in_8_bits(scene.image, view)
     found["psnr_8bit_true"], found["ssim_8bit_true"] = _truth_in_8_bits(view)
     return found

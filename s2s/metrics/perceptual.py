@@ -25,8 +25,8 @@ METRICS = (
     Metric(
         "lpips", "LPIPS", "perceptual", "distance from truth/bmode to a network that was trained on photographs", "",
         "lower", digits=3, fooled_by="a display curve or a level nearer to the truth's",
-        needs="the package lpips (pip install 'usim-s2s[lpips]') and AlexNet's weights, which are never downloaded: run "
-        "lpips.LPIPS(net='alex') once",
+        needs="the package lpips (pip install 'usim-s2s[lpips]') and AlexNet's weights, which s2s never downloads: "
+        "run lpips.LPIPS(net='alex') once",
     ),
 )  # fmt: skip
 

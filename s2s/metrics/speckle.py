@@ -40,7 +40,7 @@ METRICS = (
     Metric(
         "grain_axial_mm", "grain axial", "speckle left", "width of the autocorrelation of image - truth in the "
         "background, along the beam; beside it that of the untouched image", "mm", "lower", "grain_axial_noisy_mm",
-        fooled_by="leaving the speckle as it is, and added noise,", needs=_NEEDS + ", and something left",
+        fooled_by="leaving the speckle as it is, or adding noise", needs=_NEEDS + ", and something left",
     ),
     Metric(
         "grain_axial_noisy_mm", "grain axial, noisy", "speckle left", "the same of the untouched image", "mm", "none",
@@ -48,7 +48,7 @@ METRICS = (
     ),
     Metric(
         "grain_lateral_mm", "grain lateral", "speckle left", "the same across the beam", "mm", "lower",
-        "grain_lateral_noisy_mm", fooled_by="leaving the speckle as it is, and added noise,",
+        "grain_lateral_noisy_mm", fooled_by="leaving the speckle as it is, or adding noise",
         needs=_NEEDS + ", and something left",
     ),
     Metric(

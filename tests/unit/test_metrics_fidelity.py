@@ -167,6 +167,22 @@ def test_the_fit_averages_ties():
     np.testing.assert_allclose(tone_fit(image, truth, 60.0), [[-25.0, -25.0, -10.0]])
 
 
+def test_nothing_is_fitted_to_a_truth_that_hardly_varies():
+    """Any image would come out as the truth: the fit of a constant is perfect."""
+    truth = np.full((176, 176), -30.0)
+    axis = np.arange(176) * 1e-4
+    view = view_of(truth, np.zeros(truth.shape, np.uint16), ("tissue",), axis, axis)
+    noisy = truth + speckle(1, truth.shape)
+    scores = measure(judged(noisy, view))
+    fitted = [name for name in scores if name.endswith("_fit")]
+    assert all(math.isnan(scores[name]) and "deviation" in METRICS[name].needs for name in fitted)
+    assert all(math.isfinite(value) for name, value in scores.items() if name not in fitted)
+    some = fidelity(noisy, truth, 60.0)
+    assert math.isnan(some["psnr_fit"])
+    assert math.isnan(some["ssim_fit"])
+    assert some["psnr"] == scores["psnr"]
+
+
 def test_the_fit_sees_what_is_inside_only():
     image, truth = np.array([[1.0, 1.0, 2.0, 1.0]]), np.array([[-30.0, -20.0, -10.0, 0.0]])
     fitted = tone_fit(image, truth, 60.0, np.array([[True, True, True, False]]))
