@@ -29,8 +29,8 @@ METRICS = (
 #: around a pixel: lesions of 1 mm pass the one, those of 6 mm stand out from the other.
 FINE, AROUND = 0.2e-3, 10e-3
 #: dB from the level around at which an area begins, and square metres from which on it counts: a disc of 1 mm.
-#: With 1 dB they cover a quarter of any blurred speckle, with 4 dB hardly one is left; from 1 to 3 dB the order of methods
-#: is the same.
+#: With 1 dB they cover a quarter of any blurred speckle, with 4 dB hardly one is left; the order of methods is much the
+#: same in between.
 LEAST_DB, LEAST_AREA = 2.0, 0.8e-6
 #: gCNR against the ring of 1 mm around it from which on an area is seen. Those of untouched speckle have 0.6, being no
 #: more than its louder places; those that a blur of two pixels or a median leaves have 0.9.
