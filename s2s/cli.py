@@ -145,12 +145,16 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
     help="Simulate scenes: the suites of the evaluation, or those of a phantom, a file or a shipped name.",
 )  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), help="Or take them from a folder or file that usim wrote.")
+@click.option("--real", type=click.Path(path_type=Path), help="Or see what images without a truth tell: PNG, NPY.")
 @click.option(
     "-m", "--method", multiple=True, metavar="MODEL",
     help="A checkpoint, the folder of a training, or a filter such as nlm or lee:window=9; once for each; every filter "
     "when none is named.",
 )  # fmt: skip
-@click.option("--frames", type=click.IntRange(1), help="Scenes of each suite, 12 by default; all of data.")
+@click.option("--frames", type=click.IntRange(1), help="Scenes of each suite, 12 by default; all of data and images.")
+@click.option("--domain", type=click.Choice(["log", "envelope", "db"]), help="With --real: what the numbers are.")
+@click.option("--dynamic-range", type=float, metavar="DB", help="With --real: decibels between black and white.")
+@click.option("--white", type=float, metavar="VALUE", help="With --real: the value that is 0 dB.")
 @click.option("--seed", type=click.IntRange(0), help="Of the simulation, 0 by default; never meets that of a training.")
 @click.option("--engine", type=click.Choice(["psf", "sir"]), help="With --sim: what makes the images; sir is exact.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="HTML", help="Write a page with pictures.")
@@ -159,13 +163,13 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
 @click.option("--workers", type=click.IntRange(1), help="Processes that judge scenes; one for each core by default.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
 @click.pass_context
-def evaluate(context: click.Context, /, sim: str | None, data: Path | None, method: tuple[str, ...],
-             frames: int | None, seed: int | None, engine: str | None, output: Path | None, json: Path | None,
-             csv: Path | None, workers: int | None, device: str) -> None:  # fmt: skip
+def evaluate(context: click.Context, /, sim: str | None, data: Path | None, real: Path | None,
+             method: tuple[str, ...], frames: int | None, seed: int | None, engine: str | None, output: Path | None,
+             json: Path | None, csv: Path | None, workers: int | None, device: str, **stated: Any) -> None:  # fmt: skip
     """Score methods against the truth, all of them on the same scenes: a table, an HTML page, JSON, CSV.
 
     The scenes are simulated or were stored by usim generate. Blurred and darkened images are judged too: a metric that
-    such a control wins says nothing.
+    such a control wins says nothing. Images without a truth (--real) are measured too, and name no winner.
 
     \b
     Example:
@@ -173,15 +177,24 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
     """
     from s2s.evaluation import cases, cost, export, files, run, table, verdict
 
-    if (sim is None) == (data is None):
-        raise click.UsageError("say where scenes come from: either --sim, or --data with a folder that usim wrote")
-    if data is not None and (seed is not None or engine is not None):
+    if sum(source is not None for source in (sim, data, real)) != 1:
+        raise click.UsageError(
+            "say where scenes come from: either --sim, or --data with a folder that usim wrote, or --real with images"
+        )
+    if sim is None and (seed is not None or engine is not None):
         raise click.UsageError("--seed and --engine belong to --sim; stored frames are what they are")
+    if real is None and any(value is not None for value in stated.values()):
+        raise click.UsageError("--domain, --dynamic-range and --white belong to --real; frames of usim are dB")
     files.refuse_target(output, ".html")
     files.refuse_target(json, ".json")
     files.refuse_target(csv, ".csv")
     specs = method or files.filters()
     denoisers = files.load_denoisers(specs, device)
+    if real is not None:
+        about = files.origin(f"{real}", denoisers, _command(context))
+        targets = {".html": output, ".json": json, ".csv": csv}
+        _evaluate_real(context, real, stated, frames, specs, workers, device, about, targets)
+        return
     source: cases.Source
     if data is not None:
         source, told = cases.Stored(data, frames), f"{data}"
@@ -209,6 +222,34 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, meth
         if not context.obj["quiet"]:
             click.echo(f"report: {output}")
     run.refuse_failures(result)
+
+
+def _evaluate_real(
+    context: click.Context, path: Path, stated: dict[str, Any], frames: int | None, specs: tuple[str, ...],
+    workers: int | None, device: str, about: dict[str, Any], targets: dict[str, Path | None],
+) -> None:  # fmt: skip
+    """Evaluate on images without truth; targets: where outputs go by their ending."""
+    from s2s.evaluation import export, files, real, run
+    from s2s.evaluation.real_images import RealImages
+    from s2s.images import Stated
+    from s2s.metrics.no_truth.battery import metric_of
+
+    source = RealImages.of(path, Stated(**stated), frames)
+    with _bar(context, len(source.items)) as listen:
+        job = real.RealJob(source, specs, device)
+        result = real.evaluate_in_processes(job, workers or run.processes(device), listen=listen, about=about)
+    click.echo(real.table(result))
+    if targets[".json"] is not None:
+        files.write_text(targets[".json"], real.to_json(result))
+    if targets[".csv"] is not None:
+        files.write_text(targets[".csv"], export.to_csv(result.evaluation, metric_of))
+    if targets[".html"] is not None:
+        from s2s.report.real import write_real_report
+
+        write_real_report(result, targets[".html"])
+        if not context.obj["quiet"]:
+            click.echo(f"report: {targets['.html']}")
+    real.refuse_failures(result)
 
 
 @contextlib.contextmanager

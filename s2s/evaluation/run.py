@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +150,19 @@ def evaluate_in_processes(
     listen: told of every scene that is done, and now and then in between.
     Raises what `evaluate` does, and ResourceError when a process was ended from outside.
     """
-    found: list[Judgement] = []
+    found = gather(job, job.source.items, workers, listen)
+    names = with_controls(functions(load_denoisers(job.specs, job.device)))
+    return collect(names, found, about)
+
+
+def gather(
+    job: Callable[[], Callable[[Any, Callable[[Any], None]], Any]],
+    items: Sequence[tuple[str, int]],
+    workers: int,
+    listen: Callable[[Event], None],
+) -> list[Any]:
+    """What the function that `job` makes in each process returns for (suite, scene) items, as they are done."""
+    found: list[Any] = []
 
     def hear(event: Event) -> None:
         if event.kind == "lost":
@@ -162,9 +174,8 @@ def evaluate_in_processes(
             found.append(event.value)
         listen(event)
 
-    map_items(job, job.source.items, workers, hear)
-    names = with_controls(functions(load_denoisers(job.specs, job.device)))
-    return collect(names, found, about)
+    map_items(job, items, workers, hear)
+    return found
 
 
 def _made(name: str, denoise: Denoise, case: Case, tasks: list[Task]) -> tuple[dict[str, Image], float, list[Failure]]:
@@ -174,27 +185,30 @@ def _made(name: str, denoise: Denoise, case: Case, tasks: list[Task]) -> tuple[d
     seconds = float("nan")
     for task in tasks:
         try:
-            image, taken = _run(denoise, task)
+            image, taken = run_on(denoise, task.given)
         except DataError as error:
             failed.append(Failure(name, case.suite, case.scene, task.role, str(error)))
             continue
-        made[task.role] = image
+        made[task.role] = task.undo(image)
         seconds = taken if task.role == IMAGE else seconds
     return made, seconds, failed
 
 
-def _run(denoise: Denoise, task: Task) -> tuple[Image, float]:
-    """The image that a method makes of a copy of its own, and the seconds it took."""
-    given = task.given.copy()
+def run_on(denoise: Denoise, given: Image) -> tuple[Image, float]:
+    """The image that a method makes of a copy of its own, and the seconds it took.
+
+    Raises DataError for nan, inf or another shape.
+    """
+    copy = given.copy()
     start = time.perf_counter()
-    result = np.asarray(denoise(given))
+    result = np.asarray(denoise(copy))
     seconds = time.perf_counter() - start
-    if result.shape != task.given.shape:
-        raise DataError(f"it made an image of shape {result.shape} from {task.given.shape}; the shape must stay")
+    if result.shape != given.shape:
+        raise DataError(f"it made an image of shape {result.shape} from {given.shape}; the shape must stay")
     wrong = int((~np.isfinite(result)).sum())
     if wrong:
         raise DataError(f"{wrong} of its {result.size} pixels are nan or infinite; every pixel must be a number")
-    return task.undo(result.astype(np.float32)), seconds
+    return result.astype(np.float32), seconds
 
 
 def _picture(case: Case, task: Task, images: Mapping[str, Image], maps: Mapping[str, Mapping[str, Image]]) -> Picture:

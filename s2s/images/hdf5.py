@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from s2s.domain import LOWEST_DB, RANGE_DB, Domain
 from s2s.images.image import Image, Stated, survey
 from usim.errors import ConfigError, DataError
+from usim.frame import Frame
 from usim.io.dataset import Frames, open_frames, open_shard
 from usim.io.growing import growing
 from usim.io.layout import BY_PATH
@@ -29,9 +30,16 @@ class Shown(Sequence[NDArray[np.float32]]):
     def __len__(self) -> int:
         return len(self._frames)
 
+    def dynamic_range(self, index: int) -> float:
+        """Decibels between black and white of a frame."""
+        return self._depth(self._frames[index])
+
+    def _depth(self, frame: Frame) -> float:
+        return self._range or float(frame.params.get("scene", {}).get("image", {}).get("dynamic_range", RANGE_DB))
+
     def __getitem__(self, index: Any) -> Any:
         frame = self._frames[index]
-        depth = self._range or float(frame.params.get("scene", {}).get("image", {}).get("dynamic_range", RANGE_DB))
+        depth = self._depth(frame)
         shown = np.clip(frame.bmode, -depth, 0.0)
         survey(shown, f"{self._path}: frame {index}")
         return shown
