@@ -130,7 +130,9 @@ class RealJob:
 
     def __call__(self) -> Callable[[tuple[str, int], Callable[[Any], None]], Judged]:
         """Return the function that judges an image."""
-        return judging(run.with_controls(functions(load_denoisers(self.specs, self.device))), self.source, self.pictures)
+        return judging(
+            run.with_controls(functions(load_denoisers(self.specs, self.device))), self.source, self.pictures
+        )
 
 
 def judging(
@@ -257,7 +259,9 @@ def notes(real: RealEvaluation) -> list[str]:
     ]
     lines += [real.assumed] if real.assumed else []
     shapes = {found.shape for found in real.images}
-    lines += [f"images of {len(shapes)} sizes: each is measured by itself, in its own speckle cells"] * (len(shapes) > 1)
+    lines += [f"images of {len(shapes)} sizes: each is measured by itself, in its own speckle cells"] * (
+        len(shapes) > 1
+    )
     doubted = [found.speckle_db for found in real.images if abs(found.speckle_db / SPECKLE_DB - 1.0) > TOLERANCE]
     if doubted:
         lines.append(
@@ -291,7 +295,7 @@ def table(real: RealEvaluation) -> str:
         f"{CAN}\n{CANNOT}",
         aligned(rows),
         "\n".join([*notes(real), *fooled]),
-        f"rms difference in dB between images, tone fitted\n{aligned(agreement_rows(real))}",
+        f"rms difference in dB between images, curve fitted\n{aligned(agreement_rows(real))}",
     ])  # fmt: skip
 
 

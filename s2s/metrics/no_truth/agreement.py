@@ -12,9 +12,9 @@ from s2s.metrics.metric import Metric
 Array = NDArray[np.float64]
 
 METRICS = (
-    Metric("to_median", "to median", "agreement", "rms difference to the pixelwise median of all methods, tone fitted",
+    Metric("to_median", "to median", "agreement", "rms difference to the pixelwise median of all methods, curve fitted",
            "dB", "none", needs="three methods"),
-    Metric("between/", "between", "agreement", "rms difference to another method's image, both tone fitted", "dB",
+    Metric("between/", "between", "agreement", "rms difference to another method's image, both curve fitted", "dB",
            "none"),
 )  # fmt: skip
 
@@ -22,7 +22,7 @@ METRICS = (
 def rms(first: Array, second: Array) -> float:
     """Root mean square difference of two images (H, W), in dB.
 
-    Both are given after the tone fit to the untouched image: then a display curve makes no difference.
+    Both are given after the curve fit to the untouched image: then a display curve makes no difference.
     """
     return float(np.sqrt(np.mean((first - second) ** 2)))
 

@@ -10,9 +10,7 @@ from s2s.metrics.no_truth.seen import Output
 
 #: Parts of the battery in the order of tables. Each has METRICS and a function `measure` of what one method made.
 GROUPS = (speckle, edges, removed, shades)
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric for group in (*GROUPS, agreement) for metric in group.METRICS
-}
+METRICS: Mapping[str, Metric] = {metric.name: metric for group in (*GROUPS, agreement) for metric in group.METRICS}
 
 
 def score(output: Output) -> dict[str, float]:

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 _NEEDS = "strong edges, 15 speckle cells long altogether"
 METRICS = (
-    Metric("edge_kept", "edge kept", "edges", "slope across strong edges over that of the untouched image, tone fitted",
+    Metric("edge_kept", "edge kept", "edges", "slope across strong edges over that of the untouched image, curve fitted",
            better="nearer", truth=1.0, needs=_NEEDS, fooled_by="leaving the speckle in, sharpening"),
     Metric("edge_width", "edge width", "edges", "height over slope of strong edges, over that of the untouched image",
            better="nearer", truth=1.0, needs=_NEEDS, fooled_by="leaving the speckle in, sharpening"),
@@ -32,7 +32,7 @@ LEAST_HEIGHT_DB = 3.0
 def slope(profile: Array, offsets: Array) -> float:
     """Slope in dB per cell of a profile (T,) at 0: the straight line that fits best, near pixels counting most.
 
-        sum w t p / sum w t^2,   w = exp(-t^2 / (2 0.75^2))
+    sum w t p / sum w t^2,   w = exp(-t^2 / (2 0.75^2))
     """
     weight = np.exp(-0.5 * (offsets / SLOPE) ** 2)
     return float((weight * offsets * profile).sum() / (weight * offsets**2).sum())

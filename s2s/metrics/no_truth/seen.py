@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from s2s.metrics.fidelity import shown, tone_fit
+from s2s.metrics.fidelity import shown
+from s2s.metrics.no_truth.tone import curve_fit
 from usim.errors import DataError
 from usim.match.blocks import UNEVEN, find_blocks
 from usim.match.cells import measure_cells
@@ -38,6 +39,8 @@ FEWEST_AREAS, MOST_AREAS = 4, 60
 STRONG = 3.0
 #: Total length of edges in cells that is needed: a profile then keeps some 1.4 dB of speckle.
 LEAST_LENGTH = 15.0
+#: Stands for a cell in pixels where there is no speckle.
+NO_CELL = (2.0, 2.0)
 #: Profiles across edges reach this many cells to either side, in steps of so many.
 REACH, STEP = 4.0, 0.25
 
@@ -164,8 +167,9 @@ class Output:
 
     @cached_property
     def fitted(self) -> Array:
-        """The image after the rising tone curve that brings it closest to the untouched one: display curves cancel."""
-        return tone_fit(self.image, self.seen.noisy_db, self.seen.dynamic_range)
+        """The image after the display curve that brings it closest to the untouched one."""
+        seen = self.seen
+        return curve_fit(self.image, seen.noisy_db, seen.dynamic_range, seen.cell or NO_CELL)
 
     @cached_property
     def removed(self) -> Array:

@@ -17,10 +17,10 @@ _BLUR = "any blur"
 METRICS = (
     Metric("area_enl", "ENL", "speckle left", "equivalent number of looks in the areas of speckle, a plane taken off",
            digits=1, needs=_NEEDS, fooled_by="any blur, any curve that compresses grey levels"),
-    Metric("area_enl_fit", "ENL fit", "speckle left", "the same after the tone fit to the untouched image", digits=1,
+    Metric("area_enl_fit", "ENL fit", "speckle left", "the same after the curve fit to the untouched image", digits=1,
            needs=_NEEDS, fooled_by=_BLUR),
     Metric("area_snr_fit", "SNR fit", "speckle left",
-           "mean over standard deviation of the envelope there, after the tone fit; 1.91 for fully developed speckle",
+           "mean over standard deviation of the envelope there, after the curve fit; 1.91 for fully developed speckle",
            needs=_NEEDS, fooled_by=_BLUR),
     Metric("grey_enl", "grey ENL", "speckle left",
            "mean^2 / variance of the grey levels in the same areas, the ENL of many papers", digits=1, needs=_NEEDS,
