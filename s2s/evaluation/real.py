@@ -238,8 +238,8 @@ def collected(
 
 
 def refuse_failures(real: RealEvaluation) -> None:
-    """Raise DataError that names every file that could not be read and every method that failed, all else being done."""
-    told = [f"{len(real.unreadable)} could not be read: {real.unreadable[0]}"] if real.unreadable else []
+    """Raise DataError that names every file that could not be read and every method that failed."""
+    told = [f"not read: {reason}" for reason in real.unreadable]
     try:
         run.refuse_failures(real.evaluation)
     except DataError as error:
@@ -252,21 +252,20 @@ def notes(real: RealEvaluation) -> list[str]:
     """What a reader of the table must know: what the numbers stand on, and what could not be measured."""
     count = len(real.images)
     lines = [
-        f"means over {count} images with 95 % bootstrap intervals; the unit is the image: frames of one clip are alike, "
-        "and their intervals too narrow"
+        f"means over {count} images with 95 % bootstrap intervals; the unit is the image: frames of one clip are "
+        "alike, and their intervals are too narrow"
         if count > 1
         else "one image: no intervals"
     ]
     lines += [real.assumed] if real.assumed else []
     shapes = {found.shape for found in real.images}
-    lines += [f"images of {len(shapes)} sizes: each is measured by itself, in its own speckle cells"] * (
-        len(shapes) > 1
-    )
+    if len(shapes) > 1:
+        lines.append(f"images of {len(shapes)} sizes: each is measured by itself, in its own speckle cells")
     doubted = [found.speckle_db for found in real.images if abs(found.speckle_db / SPECKLE_DB - 1.0) > TOLERANCE]
     if doubted:
         lines.append(
-            f"{len(doubted)} of {count} images: speckle spreads {np.mean(doubted):.2f} dB where fully developed speckle "
-            f"in true decibels has {SPECKLE_DB:.2f}: the stated display curve is not theirs (usim match measures it); "
+            f"{len(doubted)} of {count} images: speckle spreads {np.mean(doubted):.2f} dB, where fully developed "
+            f"speckle in true decibels has {SPECKLE_DB:.2f}: the stated display curve is not theirs (usim match measures it); "
             "compare methods by ENL, not images"
         )
     for name, wanted in (("areas", "areas of speckle"), ("edges", "strong edges")):

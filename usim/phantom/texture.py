@@ -61,7 +61,8 @@ def window_of(picture: Window, box: Box | None = None) -> Window:
     (x0, x1), (z0, z1) = ((first - MARGIN, last + MARGIN) for first, last in picture)
     if box is not None:
         x0, x1, z0, z1 = (
-            min(max(at, first), last) for at, first, last in zip(box, (x0, x0, z0, z0), (x1, x1, z1, z1), strict=True)
+            min(max(at, first), last)
+            for at, first, last in zip(box, (x0, x0, z0, z0), (x1, x1, z1, z1), strict=True)
         )
     return (x0, x1), (z0, z1)
 

@@ -13,7 +13,9 @@ from usim.units import Count, Quantity
 ANECHOIC_DB = -100.0
 """dB written for a region without scatterers; its linear echogenicity is exactly 0."""
 
-Echogenicity = Annotated[float | Literal["anechoic"], Quantity("level", least=-90.0, most=60.0, words=("anechoic",))]
+Echogenicity = Annotated[
+    float | Literal["anechoic"], Quantity("level", least=-90.0, most=60.0, words=("anechoic",))
+]
 PerCell = Annotated[float, Quantity("number", least=0.05, most=1000.0)]
 Deviation = Annotated[float, Quantity("level", least=0.0, most=20.0)]
 Correlation = Annotated[float, Quantity("length", least=0.1e-3, most=50e-3)]

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 _NEEDS = "strong edges, 15 speckle cells long altogether"
 METRICS = (
-    Metric("edge_kept", "edge kept", "edges", "slope across strong edges over that of the untouched image, curve fitted",
+    Metric("edge_kept", "edge kept", "edges", "slope across strong edges over the untouched image's, curve fitted",
            better="nearer", truth=1.0, needs=_NEEDS, fooled_by="leaving the speckle in, sharpening"),
     Metric("edge_width", "edge width", "edges", "height over slope of strong edges, over that of the untouched image",
            better="nearer", truth=1.0, needs=_NEEDS, fooled_by="leaving the speckle in, sharpening"),

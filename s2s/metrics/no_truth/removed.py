@@ -17,8 +17,8 @@ Array = NDArray[np.float64]
 SPECKLE_LOW = 0.022
 
 METRICS = (
-    Metric("removed_std", "removed", "removed", "standard deviation of what was removed in areas of speckle over the "
-           "untouched image's there", better="nearer", truth=1.0, needs="areas of speckle", fooled_by="any strong blur"),
+    Metric("removed_std", "removed", "removed", "standard deviation of what was removed in areas of speckle, over "
+           "the untouched image's", better="nearer", truth=1.0, needs="areas of speckle", fooled_by="any strong blur"),
     Metric("removed_width", "removed width", "removed", "width of the autocorrelation of what was removed in areas of "
            "speckle, over that of the speckle", better="nearer", truth=1.0, needs="areas of speckle",
            fooled_by="any strong blur"),
@@ -26,7 +26,7 @@ METRICS = (
            "speckle itself has 0.022", better="nearer", truth=SPECKLE_LOW, digits=3, needs="areas of speckle",
            fooled_by="structure removed and speckle left in, in balance"),
     Metric("removed_edges", "removed at edges", "removed", "rms of what was removed across strong edges, averaged along "
-           "them, in dB", "dB", "lower", needs="strong edges", fooled_by="leaving the speckle in"),
+           "them", "dB", "lower", needs="strong edges", fooled_by="leaving the speckle in"),
     Metric("removed_follows", "removed follows", "removed", "correlation of the smoothed size of what was removed with "
            "the smoothed output's gradient", better="lower", needs="areas of speckle",
            fooled_by="leaving the speckle in, flattening the output"),

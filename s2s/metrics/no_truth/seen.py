@@ -142,7 +142,7 @@ class Seen:
 
     @cached_property
     def speckle_db(self) -> float:
-        """Standard deviation of the untouched image in the areas in dB; 5.57 when the dynamic range is the right one."""
+        """Standard deviation in dB of the untouched image in the areas; 5.57 when the display curve is right."""
         return math.nan if self.areas is None else float(self.areas.rest(self.noisy_db).std())
 
     @cached_property
@@ -186,7 +186,8 @@ def find_areas(image_db: ArrayLike, dynamic_range: float, cell: tuple[float, flo
     """Windows of about 9 x 9 speckle cells in which an image (H, W) in dB shows speckle on a slope, and no structure.
 
     Their ninths differ no more than those of pure speckle do (variance of the ninths' means, `usim.match.blocks`), few
-    pixels are black or white, the mean lies 10 dB or more above black, and pixels two cells apart have nothing in common.  cell: FWHM in pixels.
+    pixels are black or white, the mean lies 10 dB or more above black, and pixels two cells apart have nothing in
+    common.  cell: FWHM in pixels.
 
     Raises DataError where the image has fewer than four.
     """
