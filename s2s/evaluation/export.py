@@ -6,13 +6,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from s2s.evaluation.results import Evaluation
 from s2s.evaluation.verdict import Finding, verdict
 from s2s.metrics.battery import metric_of
+from s2s.metrics.metric import Metric
 
 #: The columns of the CSV file, and what stands in `suite` for the means over all of them.
 COLUMNS = ("method", "control", "suite", "metric", "group", "unit", "better", "mean", "low", "high", "count")
@@ -58,11 +59,12 @@ def finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def to_csv(evaluation: Evaluation) -> str:
+def to_csv(evaluation: Evaluation, definition: Callable[[str], Metric] = metric_of) -> str:
     """The means as CSV (RFC 4180): a line for each method, suite and metric that was measured, and for all suites.
 
     low, high: ends of the 95 % interval.  count: scenes in the mean.  control: 1 for a control, 0 for a method.
-    Numbers have all their digits; a cell is empty where there is no interval.
+    definition: what a metric is, by its name.  Numbers have all their digits; a cell is empty where there is no
+    interval.
 
     >>> to_csv(evaluation).splitlines()[0]  # doctest: +SKIP
     'method,control,suite,metric,group,unit,better,mean,low,high,count'
@@ -70,14 +72,14 @@ def to_csv(evaluation: Evaluation) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    writer.writerows(_lines(evaluation))
+    writer.writerows(_lines(evaluation, definition))
     return text.getvalue()
 
 
-def _lines(evaluation: Evaluation) -> Iterator[tuple[Any, ...]]:
+def _lines(evaluation: Evaluation, definition: Callable[[str], Metric]) -> Iterator[tuple[Any, ...]]:
     for method in evaluation.methods:
         for name in evaluation.metrics:
-            metric = metric_of(name)
+            metric = definition(name)
             for suite in (None, *evaluation.suites):
                 one = evaluation.mean(method, name, suite)
                 if one.count:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from s2s.domain import SPECKLE_DB
 from s2s.evaluation import run
 from s2s.evaluation.controls import NOISY, Denoise, controls
+from s2s.evaluation.export import finite
 from s2s.evaluation.files import functions, load_denoisers
 from s2s.evaluation.real_images import RealImages
-from s2s.evaluation.results import Evaluation, Failure, Picture, Row, finite
+from s2s.evaluation.results import Evaluation, Failure, Picture, Row
 from s2s.evaluation.table import MISSING, aligned, number
 from s2s.metrics.no_truth.agreement import median_image, rms
 from s2s.metrics.no_truth.battery import METRICS, score
@@ -265,8 +266,8 @@ def notes(real: RealEvaluation) -> list[str]:
     if doubted:
         lines.append(
             f"{len(doubted)} of {count} images: speckle spreads {np.mean(doubted):.2f} dB, where fully developed "
-            f"speckle in true decibels has {SPECKLE_DB:.2f}: the stated display curve is not theirs (usim match measures it); "
-            "compare methods by ENL, not images"
+            f"speckle in true decibels has {SPECKLE_DB:.2f}: the stated display curve is not theirs (usim match "
+            "measures it); compare methods by ENL, not images"
         )
     for name, wanted in (("areas", "areas of speckle"), ("edges", "strong edges")):
         without = [found for found in real.images if not getattr(found, name)]

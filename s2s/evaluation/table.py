@@ -23,7 +23,7 @@ def number(value: float, digits: int) -> str:
     """A number as tables show it: "-" where there is none."""
     if math.isnan(value):
         return MISSING
-    return f"{value:.{0 if abs(value) >= 1000 else digits}f}"
+    return f"{value:z.{0 if abs(value) >= 1000 else digits}f}"
 
 
 def truth_of(evaluation: Evaluation, metric: Metric) -> float:

@@ -136,6 +136,7 @@ class Viewer {
     this.range = number("range");
     this.figures = [...gallery.querySelectorAll("figure")];
     this.title.textContent = gallery.dataset.title;
+    this.unit = gallery.dataset.unit;
     const bar = gallery.parentElement.querySelector(".greys");
     this.greys.replaceChildren(...(bar ? [bar.cloneNode(true)] : []));
     const first = this.figures[0] === figure ? 1 : 0;
@@ -244,7 +245,7 @@ class Viewer {
       const level = levels.getImageData(column, row, 1, 1).data[0];
       return `${select.selectedOptions[0].textContent}: ${(this.range * (level / 255 - 1)).toFixed(1)} dB`;
     });
-    this.readout.textContent = `x ${x.toFixed(1)} mm, depth ${z.toFixed(1)} mm   ${told.join("   ")}`;
+    this.readout.textContent = `x ${x.toFixed(1)} ${this.unit}, depth ${z.toFixed(1)} ${this.unit}   ${told.join("   ")}`;
   }
 
   draw() {
@@ -265,7 +266,7 @@ class Viewer {
         marks.append(mark);
       }
       const long = round(view.clientWidth / 3 / this.scale);
-      const bar = make("span", "scalebar", `${Number(long.toPrecision(3))} mm`);
+      const bar = make("span", "scalebar", `${Number(long.toPrecision(3))} ${this.unit}`);
       bar.style.width = `${long * this.scale}px`;
       marks.append(bar);
     }

@@ -16,17 +16,17 @@ from s2s.report.markup import escape
 from s2s.report.plots import ticks
 
 
-def gallery(picture: Picture, looks: Mapping[str, Look]) -> str:
+def gallery(picture: Picture, looks: Mapping[str, Look], unit: str = "mm") -> str:
     """All images of a scene side by side, the truth and the untouched image first; the script makes them zoom."""
     left, right, top, bottom = extent(picture)
     first = [name for name in (TRUTH, NOISY) if name in picture.images]
     names = [*first, *(name for name in picture.images if name not in first)]
     known = {**looks, TRUTH: THE_TRUTH}
     title = f"{picture.suite}, scene {picture.scene}"
-    inside = "".join(_figure(known[name], picture.images[name], picture) for name in names)
+    inside = "".join(_figure(known[name], picture.images[name], picture, unit) for name in names)
     return (
         f'<div class="gallery" data-title="{escape(title)}" data-left="{left:.4f}" data-right="{right:.4f}" '
-        f'data-top="{top:.4f}" data-bottom="{bottom:.4f}" data-range="{picture.dynamic_range:g}" '
+        f'data-top="{top:.4f}" data-bottom="{bottom:.4f}" data-range="{picture.dynamic_range:g}" data-unit="{unit}" '
         f'style="--shape:{right - left:.4f}/{bottom - top:.4f}">{inside}</div>'
     )
 
@@ -69,14 +69,14 @@ def colour_bar(dynamic_range: float) -> str:
     return f'<div class="greys" aria-label="grey scale in dB"><div></div>{told}<em>dB</em></div>'
 
 
-def _figure(look: Look, image: Image, picture: Picture) -> str:
+def _figure(look: Look, image: Image, picture: Picture, unit: str) -> str:
     left, right, top, bottom = extent(picture)
     depths = "".join(
         f'<span style="top:{100 * (depth - top) / (bottom - top):.2f}%">{depth:g}</span>'
         for depth in ticks(top, bottom, 4)
     )
     long = ticks(0.0, (right - left) / 3, 2)[-1]
-    scale = f'<span class="scalebar" style="width:{100 * long / (right - left):.2f}%">{long:g} mm</span>'
+    scale = f'<span class="scalebar" style="width:{100 * long / (right - left):.2f}%">{long:g} {unit}</span>'
     pixels = grey(image, picture.dynamic_range)
     text = escape(f"{look.label}: {picture.suite}, scene {picture.scene}")
     return (

@@ -95,13 +95,13 @@ def failure_table(scores: Scores) -> str:
     return table(["", "suite", "image", "scenes", "why"], lines)
 
 
-def metric_lists() -> str:
-    """What each number is, for all metrics of the battery by group."""
+def metric_lists(metrics: Mapping[str, Metric] = METRICS) -> str:
+    """What each number is, for all metrics of a battery by group."""
     parts = []
-    for group in dict.fromkeys(metric.group for metric in METRICS.values()):
+    for group in dict.fromkeys(metric.group for metric in metrics.values()):
         told = [
             (f"{metric.title} \u00b7 {name}", _meaning(metric))
-            for name, metric in METRICS.items()
+            for name, metric in metrics.items()
             if metric.group == group
         ]
         parts.append(f"<h3>{escape(group)}</h3>{pairs(told)}")

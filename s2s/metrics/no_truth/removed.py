@@ -25,8 +25,8 @@ METRICS = (
     Metric("removed_low", "removed low", "removed", "share of what was removed that is coarser than 2 speckle cells; "
            "speckle itself has 0.022", better="nearer", truth=SPECKLE_LOW, digits=3, needs="areas of speckle",
            fooled_by="structure removed and speckle left in, in balance"),
-    Metric("removed_edges", "removed at edges", "removed", "rms of what was removed across strong edges, averaged along "
-           "them", "dB", "lower", needs="strong edges", fooled_by="leaving the speckle in"),
+    Metric("removed_edges", "removed at edges", "removed", "rms of what was removed across strong edges, averaged "
+           "along them", "dB", "lower", needs="strong edges", fooled_by="leaving the speckle in"),
     Metric("removed_follows", "removed follows", "removed", "correlation of the smoothed size of what was removed with "
            "the smoothed output's gradient", better="lower", needs="areas of speckle",
            fooled_by="leaving the speckle in, flattening the output"),
