@@ -88,7 +88,8 @@ def _trade(evaluation: Evaluation, looks: Mapping[str, Look]) -> str:
     names = _legend([line, *(looks[name] for name in evaluation.methods if name not in evaluation.controls)])
     told = (
         "Each alone is won by a trick: looks by a blur, edges by leaving the speckle in. The grey line is the "
-        "untouched image and Gaussian blurs: what lies above it keeps more of the edges than a blur that leaves as much speckle."
+        "untouched image and Gaussian blurs: what lies above it keeps more of the edges than a blur that leaves as "
+        "much speckle."
     )
     return f'{note(escape(told))}{names}<div class="charts">{drawn}</div>'
 
@@ -235,8 +236,9 @@ def _images(real: RealEvaluation) -> str:
         cell = "-" if found.cell is None else f"{found.cell[0]:.1f} x {found.cell[1]:.1f}"
         lines.append(
             Line(escape(Path(found.file).name), [
-                Cell(f"{found.frame}", found.frame), words(f"{found.shape[0]} x {found.shape[1]}"), words(found.taken_as),
-                words(cell), Cell(f"{found.areas}", found.areas), Cell(f"{found.edges}", found.edges),
+                Cell(f"{found.frame}", found.frame), words(f"{found.shape[0]} x {found.shape[1]}"),
+                words(found.taken_as), words(cell), Cell(f"{found.areas}", found.areas),
+                Cell(f"{found.edges}", found.edges),
                 Cell(number(found.speckle_db, 2), found.speckle_db), words("; ".join(found.missing)),
             ])
         )  # fmt: skip
