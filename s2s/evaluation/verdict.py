@@ -176,13 +176,13 @@ def _warning(finding: Finding, first: str, alike: list[str], leads: Mapping[str,
     """Why a metric chooses nobody; empty when it may choose."""
     metric = metric_of(finding.metric)
     if finding.ranking[0] != first:
-        return f"ranks {finding.ranking[0]} first, which is no denoiser: it chooses nobody"
+        return f"{finding.ranking[0]} is first, which is no denoiser"
     if metric.fooled_by:
-        return f"can be fooled ({metric.fooled_by}): it chooses nobody"
+        return f"it can be fooled by {metric.fooled_by.rstrip(',')}"
     if any(math.isnan(lead.low) and math.isfinite(lead.mean) for lead in leads.values()):
-        return "no interval, since a suite has one scene only: it chooses nobody"
+        return "a suite with one scene only gives no interval"
     if alike:
-        return f"does not tell {first} from {alike[0]}, which is no denoiser: it chooses nobody"
+        return f"{first} is not told from {alike[0]}, which is no denoiser"
     return ""
 
 
@@ -250,7 +250,7 @@ def _warnings(findings: tuple[Finding, ...]) -> list[str]:
     for one in findings:
         if one.warning:
             by_reason.setdefault(one.warning, []).append(metric_of(one.metric).title)
-    return [f"Warning: {', '.join(titles)}: {reason}." for reason, titles in by_reason.items()]
+    return [f"Warning: no winner by {', '.join(titles)}: {reason}." for reason, titles in by_reason.items()]
 
 
 def _number(value: float, metric: Metric) -> str:

@@ -101,14 +101,14 @@ def test_a_metric_that_ranks_a_control_first_chooses_nobody(control):
     assert control in one.warning
     assert not one.is_real
     assert found.statement[0] == "Nobody is said to be nearest to the truth."
-    assert any(line.startswith("Warning: PSNR: ") and control in line for line in found.statement)
+    assert any(line.startswith("Warning: no winner by PSNR: ") and control in line for line in found.statement)
 
 
 def test_a_control_that_is_not_told_apart_from_the_first_counts_as_first():
     one = verdict(evaluation_of({"nlm": 30.01 + WOBBLE, "control median": 30.0})).of("quality")
     assert one.ranking[:2] == ("nlm", "control median")
     assert one.winner == ""
-    assert "does not tell nlm from control median" in one.warning
+    assert "nlm is not told from control median" in one.warning
 
 
 def test_of_equals_the_control_is_first():
@@ -118,7 +118,7 @@ def test_of_equals_the_control_is_first():
 def test_metrics_that_can_be_fooled_choose_nobody():
     one = verdict(evaluation_of({"nlm": 30.0}, metric="enl")).of("enl")
     assert one.ranking[0] == "nlm"
-    assert (one.winner, one.warning.startswith("can be fooled")) == ("", True)
+    assert (one.winner, one.warning) == ("", "it can be fooled by any blur")
 
 
 def test_a_method_that_fails_somewhere_is_not_ranked():
