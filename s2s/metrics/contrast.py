@@ -20,7 +20,7 @@ METRICS = (
     Metric("contrast_range", "contrast range", _GROUP, "output dB from darkest to brightest level, over true dB",
            better="nearer", truth=1.0, needs=_NEEDS),
     Metric("contrast_bend_db", "contrast bend", _GROUP, "largest distance of a level from that line", "dB", "lower",
-           0.0, needs=_NEEDS),
+           0.0, fooled_by="less contrast", needs=_NEEDS),
     Metric("black_share", "false black", _GROUP, "share of pixels that are black, and not so in truth/bmode",
            better="lower", truth=0.0, digits=4),
     Metric("white_share", "false white", _GROUP, "share of pixels that are white, and not so in truth/bmode",

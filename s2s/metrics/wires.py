@@ -30,7 +30,7 @@ METRICS = (
     Metric("wire_axial_true_mm", "wire of the truth, axial", "resolution", "the same of truth/bmode", "mm", "none",
            needs=_ALONE),
     Metric("point_kept", "points kept", "resolution", "share of wires and points that keep half of their height in dB "
-           "over the tissue around them, and stand out of it", truth=1.0, needs=_ALONE),
+           "over the tissue around them, and stand out of it", truth=1.0, fooled_by=_STRETCH, needs=_ALONE),
     Metric("point_loss_db", "points' loss", "resolution", "height of wires and points over the tissue around them that "
            "was lost", "dB", "nearer", 0.0, 1, _STRETCH, _ALONE),
     Metric("point/", "height of points", "resolution", "height of the wires and points of one name over the tissue "
