@@ -75,8 +75,7 @@ def judge(methods: Mapping[str, Denoise], case: Case, keep_picture: bool) -> Jud
         failures += failed
         if IMAGE in made:
             images[name] = made[IMAGE]
-            views = {task.role: task.view for task in tasks if task.role in made}
-            judged = Judged(made, views)
+            judged = Judged(made, {task.role: task.view for task in tasks})
             rows.append(Row(name, case.suite, case.scene, seconds, score(judged)))
             for kind, one in draws.maps(judged).items() if keep_picture else ():
                 maps.setdefault(kind, {})[name] = one.astype(np.float32)

@@ -24,7 +24,8 @@ CHANGED = "changed: "
 class Judged:
     """Images of one scene after a method, by role.
 
-    images: (H, W) in dB, 0 dB being full scale.  views: what may be known of each, and the noisy image it was made of.
+    images: (H, W) in dB, 0 dB being full scale.  views: what may be known of each, and the noisy image it was made of;
+    there is one for an image that the method failed to make, too.
     """
 
     images: Mapping[str, Array]

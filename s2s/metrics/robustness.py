@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from s2s.metrics.fidelity import psnr, tone_fit
+from s2s.metrics.fidelity import psnr, shown, tone_fit
 from s2s.metrics.judged import CHANGED, PROBE, Judged
 from s2s.metrics.metric import Metric
 
@@ -38,31 +38,37 @@ def psnr_fit(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, mas
     return psnr(tone_fit(image_db, truth_db, dynamic_range, mask), truth_db, dynamic_range, mask)
 
 
-def _pairs(scene: Judged) -> Iterator[tuple[str, float, float]]:
+def _changes(scene: Judged) -> Iterator[tuple[str, float, float]]:
     """PSNR fit of what was made of every changed image, and of the judged one in the same place, by the change."""
-    span = scene.view.dynamic_range
     for role, (image, view) in scene.having(CHANGED).items():
-        plain, changed = (psnr_fit(one, view.truth_db, span, view.insonified) for one in (scene.image, image))
-        yield role.removeprefix(CHANGED), changed, plain
-    for image, view in scene.having(PROBE).values():
-        plain = psnr_fit(scene.image, scene.view.truth_db, span, scene.view.insonified)
-        yield OTHER_PROBE, psnr_fit(image, view.truth_db, view.dynamic_range, view.insonified), plain
+        span, area = view.dynamic_range, view.insonified
+        after, before = (psnr_fit(one, view.truth_db, span, area) for one in (image, scene.image))
+        yield role.removeprefix(CHANGED), after, before
 
 
 def measure(scene: Judged) -> dict[str, float]:
     """The group's metrics of a scene; only what was changed in it.
 
     A gain is the PSNR fit after the change less that before it, both where the change hid nothing; the tone fit gives
-    every curve of grey levels back, so that only what a method did differently is left.
+    every curve of grey levels back, so that only what a method did differently is left. There is no worst change of a
+    method that failed at one. Through another probe the truth is another: its gain is not ranked among the others.
     """
-    pairs = list(_pairs(scene))
-    scores = {f"robust/{name}": 0.0 if after == before else after - before for name, after, before in pairs}
-    # Through another probe the truth is another too: what it costs can't be ranked among the changes.
-    same_truth = [(name, after) for name, after, _ in pairs if name != OTHER_PROBE and not math.isnan(after)]
-    measured = [(after, scores[f"robust/{name}"]) for name, after in same_truth]
-    if measured:
-        scores |= {"robust_psnr": min(after for after, _ in measured), "robust": min(gain for _, gain in measured)}
+    scores: dict[str, float] = {}
+    psnrs = []
+    for name, after, before in _changes(scene):
+        scores[f"robust/{name}"] = 0.0 if after == before else after - before
+        psnrs.append(after)
+    asked = [role for role in scene.views if role.startswith(CHANGED)]
+    if asked:
+        made = all(role in scene.images for role in asked)
+        for name, values in (("robust_psnr", psnrs), ("robust", list(scores.values()))):
+            scores[name] = float(np.nanmin(values)) if made and not np.isnan(values).all() else math.nan
     for image, view in scene.having(CHANGED + TILE).values():
-        differs = (scene.image - image)[view.insonified]
-        scores["tile_db"] = float(np.sqrt(np.mean(differs**2))) if differs.size else math.nan
+        first, second = (shown(one, view.dynamic_range)[view.insonified] for one in (scene.image, image))
+        scores["tile_db"] = float(np.sqrt(np.mean((first - second) ** 2))) if first.size else math.nan
+    for image, view in scene.having(PROBE).values():
+        one = scene.view
+        before = psnr_fit(scene.image, one.truth_db, one.dynamic_range, one.insonified)
+        after = psnr_fit(image, view.truth_db, view.dynamic_range, view.insonified)
+        scores[f"robust/{OTHER_PROBE}"] = after - before
     return scores

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from judging import view_of
 from scipy import ndimage
 
+from s2s.evaluation.cases import Case
+from s2s.evaluation.controls import NOISY
+from s2s.evaluation.run import evaluate
 from s2s.metrics import draws, invention, removal
 from s2s.metrics.draws import bias_and_spread, bias_map, spread_map
 from s2s.metrics.invention import structures
@@ -190,6 +193,18 @@ def test_a_blur_is_wrong_at_edges_and_a_constant_everywhere():
     shown = draws.maps(judged(view, kinds["strong"][0], kinds["strong"][1:]))
     assert {name: one.shape for name, one in shown.items()} == {"bias": ALL.shape, "spread": ALL.shape}
     assert np.abs(shown["bias"][draws.at_edges(view)]).mean() > 2 * np.abs(shown["bias"][~draws.at_edges(view)]).mean()
+
+
+def test_the_maps_of_a_kept_scene_are_there_for_every_method(make_frame):
+    frames = {IMAGE: make_frame(shape=(40, 32)), f"{LOOK}1": make_frame(shape=(40, 32), look=1)}
+    scenes = [Case("s", 0, frames), Case("s", 1, frames)]
+    found = evaluate({"half": lambda image: image / 2}, scenes)
+    (picture,) = found.pictures
+    assert set(picture.maps) == {"bias", "spread"}
+    for one in picture.maps.values():
+        assert list(one) == list(found.methods)
+    np.testing.assert_allclose(picture.maps["spread"]["half"], picture.maps["spread"][NOISY] / 2, atol=1e-4)
+    assert evaluate({}, [Case("s", 0, {IMAGE: frames[IMAGE]})]).pictures[0].maps == {}
 
 
 @pytest.mark.parametrize(("wavelength", "share"), [(8e-3, 1.0), (4e-3, 1.0), (1e-3, 0.0), (0.5e-3, 0.0)])

@@ -14,6 +14,7 @@ from s2s.evaluation.run import judge
 from s2s.metrics import robustness
 from s2s.metrics.judged import CHANGED, IMAGE, PROBE, Judged
 from s2s.metrics.robustness import OTHER_PROBE, TILE
+from usim.errors import DataError
 
 SIZE = 128
 AXIS = np.arange(SIZE) * 0.2e-3
@@ -180,6 +181,23 @@ def test_nothing_changed_nothing_said(scene):
     assert math.isnan(
         robustness.measure(Judged({IMAGE: image, role: image}, {IMAGE: view, role: dark}))["robust/" + NAMES[0]]
     )
+
+
+def test_who_fails_at_a_change_has_no_worst_one():
+    """A refusal is no way round the change that would have cost most."""
+    case = next(iter(cases_of(Simulated((Suite("evaluation/edges", changed=1),), 1))))
+
+    def picky(image):
+        if image.shape != case.frames[IMAGE].bmode.shape:
+            raise DataError("not my size")
+        return blur(image)
+
+    found = judge({"picky": picky}, case, False)
+    scores = found.rows[0].scores
+    assert {failure.role for failure in found.failures} == {CHANGED + name for name in NAMES[-3:]}
+    assert set(scores) & {f"robust/{name}" for name in NAMES} == {f"robust/{name}" for name in NAMES[:-3]}
+    assert math.isnan(scores["robust"])
+    assert math.isnan(scores["robust_psnr"])
 
 
 def test_another_probe_is_compared_with_its_own_truth(scene):
