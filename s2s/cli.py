@@ -160,12 +160,14 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="HTML", help="Write a page with pictures.")
 @click.option("--json", type=click.Path(path_type=Path), metavar="JSON", help="Write every score of every scene.")
 @click.option("--csv", type=click.Path(path_type=Path), metavar="CSV", help="Write the means, a line for each figure.")
+@click.option("--sweep/--no-sweep", default=True, show_default=True, help="Compare methods at the same edge width too.")
 @click.option("--workers", type=click.IntRange(1), help="Processes that judge scenes; one for each core by default.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute, such as cuda.")
 @click.pass_context
 def evaluate(context: click.Context, /, sim: str | None, data: Path | None, real: Path | None,
              method: tuple[str, ...], frames: int | None, seed: int | None, engine: str | None, output: Path | None,
-             json: Path | None, csv: Path | None, workers: int | None, device: str, **stated: Any) -> None:  # fmt: skip
+             json: Path | None, csv: Path | None, sweep: bool, workers: int | None, device: str,
+             **stated: Any) -> None:  # fmt: skip
     """Score methods against the truth, all of them on the same scenes: a table, an HTML page, JSON, CSV.
 
     The scenes are simulated or were stored by usim generate. Blurred and darkened images are judged too: a metric that
@@ -205,7 +207,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, real
     source.open()
     with _bar(context, len(source.items)) as listen:
         about = files.origin(told, denoisers, _command(context))
-        job = run.Job(source, specs, device)
+        job = run.Job(source, specs, device, sweep=sweep)
         result = run.evaluate_in_processes(job, workers or run.processes(device), listen=listen, about=about)
     result = cost.with_costs(result, specs, device)
     found = verdict.verdict(result)

@@ -47,12 +47,14 @@ class Case:
 
     suite: the name of its phantom.  scene: its number there.  frames: by role, that of `IMAGE` first.
     changed: whether methods are also given the image with another gain, size and so on.
+    swept: whether methods are also run at other strengths.
     """
 
     suite: str
     scene: int
     frames: Mapping[str, Frame]
     changed: bool = False
+    swept: bool = False
 
     def tasks(self) -> Iterator[Task]:
         """Every image that a method is given, the one that all metrics judge first."""
@@ -70,7 +72,7 @@ class Suite:
 
     sham: the same places in tissue alone, all regions having its echogenicity.  looks: further independent draws.
     probe: the same anatomy through this one, as a phantom describes it.  changed: of how many scenes, the first,
-    methods are also given the image with another gain, size and so on.
+    methods are also given the image with another gain, size and so on.  swept: see Case.
     """
 
     phantom: str
@@ -78,6 +80,7 @@ class Suite:
     looks: int = 0
     probe: Mapping[str, Any] | None = None
     changed: int = 0
+    swept: bool = False
 
 
 #: A second probe that no training phantom has: coarser speckle than that of all suites, and a lower frequency.
@@ -89,7 +92,7 @@ OTHER_PROBE: Mapping[str, Any] = {
 SUITES = (
     Suite("evaluation/scenes", looks=3, probe=OTHER_PROBE, changed=4),
     Suite("evaluation/speckle-only"),
-    Suite("evaluation/lesions", sham=True),
+    Suite("evaluation/lesions", sham=True, swept=True),
     Suite("evaluation/wires"),
     Suite("evaluation/edges"),
     Suite("evaluation/contrast-ladder"),
@@ -154,7 +157,7 @@ class Simulated:
             # Another look: what is judged and what it is compared with share no speckle.
             frames |= {role: other.render(scene, 1) for role, other in others.items()}
             frames |= {f"{LOOK}{look}": renderer.render(scene, look) for look in range(1, suite.looks + 1)}
-            return Case(suite.phantom, scene, frames, scene < suite.changed)
+            return Case(suite.phantom, scene, frames, scene < suite.changed, suite.swept)
 
         return case
 

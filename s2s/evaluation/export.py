@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from s2s.evaluation.results import Evaluation
+from s2s.evaluation.same_width import told
 from s2s.evaluation.verdict import Finding, verdict
 from s2s.metrics.battery import metric_of
 from s2s.metrics.metric import Metric
@@ -21,7 +22,7 @@ ALL_SUITES = "(all)"
 
 
 def to_json(evaluation: Evaluation) -> str:
-    """The evaluation as JSON: about, verdict, definitions, means with intervals, and every row.
+    """The evaluation as JSON: about, verdict, definitions, means with intervals, sweeps, and every row.
 
     nan and infinity, which JSON can't hold, become null.
     """
@@ -41,6 +42,7 @@ def to_json(evaluation: Evaluation) -> str:
             for method in evaluation.methods
         ],
         "failures": [asdict(failure) for failure in evaluation.failures],
+        "sweeps": told(evaluation.sweeps),
         "rows": [asdict(row) for row in evaluation.rows],
     }
     return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s2s.evaluation.same_width import Sweep
 from s2s.evaluation.statistics import Interval, interval
 from s2s.metrics.battery import metric_of
 
@@ -74,6 +75,7 @@ class Evaluation:
 
     methods: in the order of tables, controls last.  controls: those of them that are controls.  rows: one for each
     method and scene.  about: plain JSON data on where the scenes came from and what ran.
+    sweeps: methods at several strengths, where scenes were swept.
     """
 
     methods: tuple[str, ...]
@@ -83,6 +85,7 @@ class Evaluation:
     pictures: tuple[Picture, ...] = ()
     costs: Mapping[str, Cost] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    sweeps: tuple[Sweep, ...] = ()
 
     @cached_property
     def scenes(self) -> tuple[tuple[str, int], ...]:

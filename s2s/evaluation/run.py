@@ -14,9 +14,11 @@ from s2s.evaluation.cases import Case, Source, Task
 from s2s.evaluation.controls import NOISY, Denoise, Image, controls
 from s2s.evaluation.files import functions, load_denoisers
 from s2s.evaluation.results import Cost, Evaluation, Failure, Picture, Row
+from s2s.evaluation.same_width import gather
+from s2s.evaluation.strength import Strength, measure, strengths
 from s2s.metrics import draws
 from s2s.metrics.battery import score
-from s2s.metrics.judged import IMAGE, Judged
+from s2s.metrics.judged import IMAGE, SHAM, Judged
 from usim.errors import ConfigError, DataError, ResourceError
 from usim.workers import Event, map_items
 
@@ -27,12 +29,14 @@ def evaluate(
     *,
     pictures: int = 1,
     about: Mapping[str, Any] | None = None,
+    sweeps: Mapping[str, Sequence[Strength]] | None = None,
 ) -> Evaluation:
     """Run every method and every control on every scene, and score what comes out.
 
     methods: functions by name, from an image (H, W) in dB, as a scanner shows it (clipped to [-dynamic range, 0]), to
     an image of the same shape and meaning.  cases: taken one at a time, each once.  pictures: how many scenes of each
-    suite are kept to be looked at, from number 0.  about: told in reports as it is.
+    suite are kept to be looked at, from number 0.  about: told in reports as it is.  sweeps: methods at several
+    strengths, run on the scenes that ask for it, see s2s.evaluation.same_width.
 
     A method that makes nan, inf or another shape fails there: its scores of that scene are missing, and the rest
     goes on. Raises ConfigError for a method with a control's name, DataError for no scenes.
@@ -40,7 +44,8 @@ def evaluate(
     >>> evaluate({"blur": lambda image: gaussian_filter(image, 2)}, cases_of(Simulated(scenes=4)))  # doctest: +SKIP
     """
     everyone = with_controls(methods)
-    return collect(everyone, [judge(everyone, case, case.scene < pictures) for case in cases], about)
+    judgements = [judge(everyone, case, case.scene < pictures, sweeps or {}) for case in cases]
+    return collect(everyone, judgements, about)
 
 
 def with_controls(methods: Mapping[str, Denoise]) -> dict[str, Denoise]:
@@ -54,16 +59,20 @@ def with_controls(methods: Mapping[str, Denoise]) -> dict[str, Denoise]:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """One scene after all methods: rows and failures, and a picture if one was asked for."""
+    """One scene after all methods: rows and failures, a picture if one was asked for, and scores by (method, strength)
+    if the scene was swept."""
 
     suite: str
     scene: int
     rows: tuple[Row, ...]
     failures: tuple[Failure, ...]
     picture: Picture | None
+    swept: Mapping[tuple[str, str], Mapping[str, float]]
 
 
-def judge(methods: Mapping[str, Denoise], case: Case, keep_picture: bool) -> Judgement:
+def judge(
+    methods: Mapping[str, Denoise], case: Case, keep_picture: bool, sweeps: Mapping[str, Sequence[Strength]]
+) -> Judgement:
     """Run every method on every image of a scene, and score what comes out."""
     tasks = list(case.tasks())
     rows: list[Row] = []
@@ -80,7 +89,8 @@ def judge(methods: Mapping[str, Denoise], case: Case, keep_picture: bool) -> Jud
             for kind, one in draws.maps(judged).items() if keep_picture else ():
                 maps.setdefault(kind, {})[name] = one.astype(np.float32)
     picture = _picture(case, tasks[0], images, maps) if keep_picture else None
-    return Judgement(case.suite, case.scene, tuple(rows), tuple(failures), picture)
+    swept, failed = _swept(sweeps, case, tasks) if case.swept else ({}, [])
+    return Judgement(case.suite, case.scene, tuple(rows), (*failures, *failed), picture, swept)
 
 
 def collect(
@@ -103,6 +113,7 @@ def collect(
         tuple(one.picture for one in found if one.picture),
         {name: Cost(1e3 * float(np.median(seconds or [np.nan]))) for name, seconds in taken.items()},
         dict(about or {}),
+        gather({(one.suite, one.scene): one.swept for one in found if one.swept}),
     )
 
 
@@ -121,19 +132,21 @@ def refuse_failures(evaluation: Evaluation) -> None:
 class Job:
     """What a process needs to judge scenes: where they come from and which methods; picklable.
 
-    pictures: how many scenes of each suite are kept to be looked at.
+    pictures: how many scenes of each suite are kept to be looked at.  sweep: whether methods are swept.
     """
 
     source: Source
     specs: tuple[str, ...]
     device: str = "cpu"
     pictures: int = 1
+    sweep: bool = True
 
     def __call__(self) -> Callable[[tuple[str, int], Callable[[Any], None]], Judgement]:
         """Return the function that judges a scene."""
-        methods = with_controls(functions(load_denoisers(self.specs, self.device)))
+        denoisers = load_denoisers(self.specs, self.device)
+        methods, sweeps = with_controls(functions(denoisers)), strengths(denoisers) if self.sweep else {}
         make = self.source.open()
-        return lambda item, report: judge(methods, make(item), item[1] < self.pictures)
+        return lambda item, report: judge(methods, make(item), item[1] < self.pictures, sweeps)
 
 
 def processes(device: str) -> int:
@@ -191,6 +204,22 @@ def _made(name: str, denoise: Denoise, case: Case, tasks: list[Task]) -> tuple[d
         made[task.role] = task.undo(image)
         seconds = taken if task.role == IMAGE else seconds
     return made, seconds, failed
+
+
+def _swept(
+    sweeps: Mapping[str, Sequence[Strength]], case: Case, tasks: list[Task]
+) -> tuple[dict[tuple[str, str], Mapping[str, float]], list[Failure]]:
+    """What is kept of every method at every strength, and what failed."""
+    tasks = [task for task in tasks if task.role in (IMAGE, SHAM)]
+    swept: dict[tuple[str, str], Mapping[str, float]] = {}
+    failures: list[Failure] = []
+    for name, of_method in sweeps.items():
+        for strength in of_method:
+            made, _, failed = _made(f"{name} at {strength.label}", strength.denoise, case, tasks)
+            failures += failed
+            views = {task.role: task.view for task in tasks if task.role in made}
+            swept[name, strength.label] = measure(Judged(made, views)) if IMAGE in made else {}
+    return swept, failures
 
 
 def run_on(denoise: Denoise, given: Image) -> tuple[Image, float]:

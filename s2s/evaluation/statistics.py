@@ -57,7 +57,7 @@ def interval(values: Array, strata: NDArray[np.integer[Any]], comparisons: int =
         return Interval(mean, math.nan, math.nan, values.size)
     deviations = _resamples(tuple(map(int, sizes))) @ values
     low, high = np.quantile(deviations, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    stretch = _student(_freedom(values, sizes), comparisons) / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    stretch = student(_freedom(values, sizes), comparisons) / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     return Interval(mean, mean + stretch * float(low), mean + stretch * float(high), values.size)
 
 
@@ -81,7 +81,7 @@ def _freedom(values: Array, sizes: NDArray[np.integer[Any]]) -> float:
     return float(parts.sum()) ** 2 / whole if whole else float((sizes - 1).sum())
 
 
-def _student(freedom: float, comparisons: int) -> float:
+def student(freedom: float, comparisons: int) -> float:
     """Quantile of Student's law that leaves out 0.05 / comparisons in both tails together."""
     from scipy.special import stdtrit
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from s2s.evaluation.controls import NOISY
 from s2s.evaluation.results import Evaluation
+from s2s.evaluation.same_width import at_edge_width, difference_at_edge_width, widths
 from s2s.evaluation.verdict import Verdict
 from s2s.metrics.battery import METRICS
 from s2s.metrics.metric import Metric
@@ -34,12 +35,32 @@ def truth_of(evaluation: Evaluation, metric: Metric) -> float:
 
 
 def table(evaluation: Evaluation, found: Verdict) -> str:
-    """Two tables, a row of means for each method with one of intervals below it, and what has to be known of them."""
+    """Tables, a row of means for each method with one of intervals below it, and what has to be known of them."""
     parts = []
     for names, costs in ((DETAIL, False), (CONDUCT, True)):
         metrics = [METRICS[name] for name in names if name in evaluation.metrics]
         parts += [aligned(_rows(evaluation, found, metrics, costs))] if metrics else []
+    parts += [text] if (text := at_same_width(evaluation)) else []
     return "\n\n".join([*parts, "\n".join(notes(evaluation))])
+
+
+def at_same_width(evaluation: Evaluation) -> str:
+    """gCNR above chance where methods' edges are equally wide, and its difference to the first sweep's, a control.
+
+    Empty when no scene was swept.
+    """
+    if not evaluation.sweeps:
+        return ""
+    control, compared = evaluation.sweeps[0], widths(evaluation.sweeps)
+    heads = [head for width in compared for head in (f"gCNR+ at {width:.2f} mm", f"over {control.method}")]
+    rows = [["edges equally wide", *heads]]
+    for sweep in evaluation.sweeps:
+        found = []
+        for width in compared:
+            found += [at_edge_width(sweep, width), difference_at_edge_width(sweep, control, width)]
+        ends = ["" if math.isnan(one.low) else f"{number(one.low, 3)}..{number(one.high, 3)}" for one in found]
+        rows += [[sweep.method, *(number(one.mean, 3) for one in found)], *([["", *ends]] if any(ends) else [])]
+    return aligned(rows)
 
 
 def _rows(evaluation: Evaluation, found: Verdict, metrics: Sequence[Metric], costs: bool) -> list[list[str]]:
