@@ -121,7 +121,8 @@ def _means(table: Array, drawn: NDArray[np.integer]) -> Array:
     values = table[:, drawn]
     measured = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        return (np.where(measured, values, 0.0).sum(axis=2) / measured.sum(axis=2)).T
+        means: Array = np.where(measured, values, 0.0).sum(axis=2) / measured.sum(axis=2)
+    return means.T
 
 
 def _crossing(edge: Array, score: Array, width: float) -> Array:

@@ -130,12 +130,12 @@ def ideal_detectability(view: FrameView, sham: FrameView) -> tuple[float, ...]:
 
     For speckle, whose intensity is exponential, that is the likelihood ratio of a lesion's brightness in known places.
     """
-    images = (10.0 ** (each.noisy_db / 10.0) for each in (view, sham))
+    image, without = (10.0 ** (each.noisy_db / 10.0) for each in (view, sham))
 
     def ratio(values: Array, lesion: Lesion) -> float:
         return math.log(values[lesion.region.inside].mean() / values[lesion.region.ring].mean())
 
-    return tuple(_compared(view, *images, ratio))
+    return tuple(_compared(view, image, without, ratio))
 
 
 def _compared(view: FrameView, image: Array, sham: Array, answer: Callable[[Array, Lesion], float]) -> list[float]:
