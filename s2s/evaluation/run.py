@@ -14,7 +14,7 @@ from s2s.evaluation.cases import Case, Source, Task
 from s2s.evaluation.controls import NOISY, Denoise, Image, controls
 from s2s.evaluation.files import functions, load_denoisers
 from s2s.evaluation.results import Cost, Evaluation, Failure, Picture, Row
-from s2s.evaluation.same_width import gather
+from s2s.evaluation.same_width import sweeps_of
 from s2s.evaluation.strength import Strength, measure, strengths
 from s2s.metrics import draws
 from s2s.metrics.battery import score
@@ -113,7 +113,7 @@ def collect(
         tuple(one.picture for one in found if one.picture),
         {name: Cost(1e3 * float(np.median(seconds or [np.nan]))) for name, seconds in taken.items()},
         dict(about or {}),
-        gather({(one.suite, one.scene): one.swept for one in found if one.swept}),
+        sweeps_of({(one.suite, one.scene): one.swept for one in found if one.swept}),
     )
 
 

@@ -49,7 +49,7 @@ class Sweep:
         return self.scores["gcnr_above_sham"]
 
 
-def gather(
+def sweeps_of(
     found: Mapping[tuple[str, int], Mapping[tuple[str, str], Mapping[str, float]]],
 ) -> tuple[Sweep, ...]:
     """Sweeps of what was measured in each (suite, scene) of each (method, strength), all in order; nan elsewhere."""

@@ -20,7 +20,7 @@ from s2s.evaluation.same_width import (
     Sweep,
     at_edge_width,
     difference_at_edge_width,
-    gather,
+    sweeps_of,
     told,
     unreached,
     widths,
@@ -208,13 +208,13 @@ def test_what_was_not_measured_is_left_out():
 def test_sweeps_are_gathered_in_order():
     row = {EDGE: 1.0, TRUE_EDGE: 0.5, **dict.fromkeys(SCORES, 0.3)}
     found = {("s", 0): {("a", "1"): row, ("a", "2"): {}, ("b", "1"): row}, ("s", 1): {("a", "1"): {}, ("a", "2"): row}}
-    one, two = gather(found)
+    one, two = sweeps_of(found)
     assert (one.method, one.strengths, one.scenes) == ("a", ("1", "2"), (("s", 0), ("s", 1)))
     np.testing.assert_array_equal(one.edge, [[1, np.nan], [np.nan, 1]])
     np.testing.assert_array_equal(one.true_edge, [0.5, 0.5])
     np.testing.assert_array_equal(two.gcnr, [[0.3, np.nan]])
     assert widths((one, two)) == (0.625, 0.75, 1.0)
-    assert gather({}) == ()
+    assert sweeps_of({}) == ()
     assert told(()) == []
 
 
