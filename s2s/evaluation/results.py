@@ -92,7 +92,7 @@ class Evaluation:
         """(suite, scene) of all scenes, suite by suite."""
         return tuple(dict.fromkeys((row.suite, row.scene) for row in self.rows))
 
-    @property
+    @cached_property
     def suites(self) -> tuple[str, ...]:
         """Names of the suites."""
         return tuple(dict.fromkeys(suite for suite, _ in self.scenes))
@@ -106,7 +106,7 @@ class Evaluation:
     def _scores(self) -> Mapping[tuple[str, str, int], Mapping[str, float]]:
         return {(row.method, row.suite, row.scene): row.scores for row in self.rows}
 
-    @property
+    @cached_property
     def strata(self) -> NDArray[np.intp]:
         """Number of each scene's suite (S,): scenes are drawn anew within suites."""
         return np.array([self.suites.index(suite) for suite, _ in self.scenes], dtype=np.intp)

@@ -25,10 +25,11 @@ _PALE, _DEEP = (255, 255, 255), (8, 48, 107)
 
 
 def side_by_side(scores: Scores) -> str:
-    """For the first metric of each group that ranks: every row's mean with its interval, best first."""
+    """For the first metric of each group that can't be fooled: every row's mean with its interval, best first."""
     drawn = []
     for group, metrics in scores.groups.items():
-        metric = next((metric for metric in metrics if metric.better != "none"), None)
+        ranking = [metric for metric in metrics if metric.better != "none"]
+        metric = next((metric for metric in ranking if not metric.fooled_by), next(iter(ranking), None))
         if metric is not None:
             drawn.append(means_of(scores, metric, f"{group}: {metric.title}"))
     return f'<div class="charts">{"".join(drawn)}</div>'
@@ -52,21 +53,23 @@ def _last(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def contrast_chart(scores: Scores, given: str, true: str) -> str:
-    """Output dB against true dB of the ladder's blocks; empty when they were not measured."""
+def contrast_chart(scores: Scores, given: str, true: str, ladder: str) -> str:
+    """Levels of regions in dB against those of the truth; empty when they were not measured.
+
+    given, true: families of metrics.  ladder: the suite that counts; all of them where it was not judged.
+    """
+    suite = ladder if ladder in scores.evaluation.suites else None
     members = [name.partition("/")[2] for name in scores.families.get(given, ())]
-    if not members:
-        return ""
     steps = [(given + member, true + member) for member in members]
-    curves = [_ladder(scores, name, steps) for name in drawn_curves(scores)]
-    axes = Axis("true contrast [dB]"), Axis("contrast in the image [dB]")
-    return chart("Contrast that comes out", curves, *axes, same=True)
+    curves = [_levels(scores, name, steps, suite) for name in drawn_curves(scores)]
+    axes = Axis("level in the truth [dB]"), Axis("level in the image [dB]")
+    return chart("Levels of the regions", curves, *axes, same=True) if any(curve.x for curve in curves) else ""
 
 
-def _ladder(scores: Scores, name: str, steps: Sequence[tuple[str, str]]) -> Curve:
-    """A row's curve through blocks, each (its measured, its true contrast), in the order of the true one."""
-    means = {made: scores.mean(name, made) for made, _ in steps}
-    across = {made: scores.mean(name, true).mean for made, true in steps if means[made].count}
+def _levels(scores: Scores, name: str, steps: Sequence[tuple[str, str]], suite: str | None) -> Curve:
+    """A row's curve through regions, each (its measured, its true level), in the order of the true one."""
+    means = {made: scores.mean(name, made, suite) for made, _ in steps}
+    across = {made: scores.mean(name, true, suite).mean for made, true in steps if means[made].count}
     ordered = sorted(across, key=across.__getitem__)
     return _curve(scores.looks[name], [across[made] for made in ordered], [means[made] for made in ordered])
 

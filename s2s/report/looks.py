@@ -79,7 +79,7 @@ def looks_of(evaluation: Evaluation) -> Mapping[str, Look]:
 
 def _shorter(name: str) -> str:
     """A control's name as it fits beside a plot."""
-    return name.removeprefix("control ").replace(":sigma=", " \u03c3 ").replace(" gamma=", ", \u03b3 ")
+    return name.removeprefix("control ").replace(":sigma=", " \u03c3\u00a0").replace(" gamma=", ", \u03b3\u00a0")
 
 
 def _short(names: list[str]) -> Mapping[str, str]:

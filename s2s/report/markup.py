@@ -95,9 +95,9 @@ def pairs(lines: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{''.join(f'<dt>{escape(term)}</dt><dd>{escape(told)}</dd>' for term, told in lines)}</dl>"
 
 
-def fold(title: str, body: str) -> str:
-    """What opens on a click."""
-    return f"<details><summary>{title}</summary>\n{body}</details>"
+def fold(title: str, body: str, *, is_open: bool = False) -> str:
+    """What opens on a click, from HTML."""
+    return f"<details{' open' if is_open else ''}><summary>{title}</summary>\n{body}</details>"
 
 
 def note(text: str) -> str:

@@ -92,9 +92,9 @@ class Viewer {
     const panes = make("div", "panes");
     this.panes = [0, 1].map(() => this.pane(panes));
     const foot = make("div", "foot");
-    this.greys = make("div");
+    this.colours = make("div");
     this.readout = make("span");
-    foot.append(this.greys, this.readout);
+    foot.append(this.colours, this.readout);
     this.dialog.append(bar, panes, foot);
     document.body.append(this.dialog);
     this.pointers = new Map();
@@ -131,14 +131,14 @@ class Viewer {
   }
 
   open(gallery, figure) {
-    const number = (name) => Number(gallery.dataset[name]);
+    const number = (name) => Number(gallery.dataset[name] ?? NaN);
     this.box = { left: number("left"), right: number("right"), top: number("top"), bottom: number("bottom") };
     this.range = number("range");
     this.figures = [...gallery.querySelectorAll("figure")];
     this.title.textContent = gallery.dataset.title;
     this.unit = gallery.dataset.unit;
-    const bar = gallery.parentElement.querySelector(".greys");
-    this.greys.replaceChildren(...(bar ? [bar.cloneNode(true)] : []));
+    const bar = gallery.parentElement.querySelector(".colours");
+    this.colours.replaceChildren(...(bar ? [bar.cloneNode(true)] : []));
     const first = this.figures[0] === figure ? 1 : 0;
     this.panes.forEach((pane, side) => {
       pane.select.replaceChildren(...this.figures.map((one, k) => {
@@ -235,13 +235,13 @@ class Viewer {
     else if (event.key === "0") this.fit();
   }
 
-  /* The grey level under the pointer in both pictures, in dB. */
+  /* The grey level under the pointer in both pictures, in dB; maps have colours instead. */
   tell({ x, z }) {
     const { left, right, top, bottom } = this.box;
     const told = this.panes.map(({ levels, select }) => {
       const { width, height } = levels.canvas;
       const [column, row] = [Math.floor((x - left) / (right - left) * width), Math.floor((z - top) / (bottom - top) * height)];
-      if (column < 0 || row < 0 || column >= width || row >= height) return "";
+      if (Number.isNaN(this.range) || column < 0 || row < 0 || column >= width || row >= height) return "";
       const level = levels.getImageData(column, row, 1, 1).data[0];
       return `${select.selectedOptions[0].textContent}: ${(this.range * (level / 255 - 1)).toFixed(1)} dB`;
     });

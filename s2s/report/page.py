@@ -6,7 +6,6 @@ be read; with it tables sort, and pictures zoom side by side.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,20 +14,18 @@ import numpy as np
 
 from s2s.evaluation.files import write_text
 from s2s.evaluation.results import Evaluation
-from s2s.evaluation.statistics import Interval
-from s2s.evaluation.table import number
-from s2s.evaluation.verdict import Finding
-from s2s.metrics.battery import METRICS, metric_of
-from s2s.metrics.metric import Metric
-from s2s.report import figures, tables
+from s2s.metrics.battery import METRICS
+from s2s.report import figures, findings, tables
 from s2s.report.looks import TRUTH
-from s2s.report.markup import Cell, Line, Section, escape, note, table
-from s2s.report.pictures import colour_bar, gallery
+from s2s.report.markup import Section, escape, fold, note
+from s2s.report.pictures import gallery, map_gallery, title_of
 from s2s.report.profiles import TALL, profile_charts
 from s2s.report.scores import Scores
 
 #: The suite whose picture the profiles across edges are of, where it was judged.
 EDGES = "evaluation/edges"
+#: The suite whose levels are drawn as curves, where it was judged.
+LADDER = "evaluation/contrast-ladder"
 
 
 def write_report(evaluation: Evaluation, path: str | Path, title: str = "Denoisers against the truth") -> None:
@@ -45,15 +42,17 @@ def page(evaluation: Evaluation, title: str) -> str:
     """The page as text."""
     scores = Scores(evaluation)
     sections = [
-        Section("Verdict", _verdict(scores)),
+        Section("Verdict", findings.verdict_text(scores)),
         Section("Side by side", _side_by_side(scores)),
         Section("Scores", note(_COLUMNS) + tables.score_tables(scores)),
         Section("Pictures", _pictures(scores)),
         Section("Edges", _edges(scores)),
         Section("Contrast", _contrast(scores)),
         Section("Detection", _detection(scores)),
+        Section("Robustness", tables.family_table(scores, "robust/")),
+        Section("Bias and spread", _maps(scores)),
         Section("Suite by suite", tables.suite_tables(scores)),
-        Section("Region by region", tables.family_tables(scores)),
+        Section("Region by region", tables.family_tables(scores, skip=("robust/",))),
         Section("Cost", tables.cost_table(scores)),
         Section("Failures", _failures(scores)),
         Section("What each number is", tables.metric_lists()),
@@ -99,81 +98,9 @@ def _subtitle(scores: Scores) -> str:
     return f"{methods} and {controls} on {scenes} of {suites}{f'; {date}' if date else ''}"
 
 
-def _verdict(scores: Scores) -> str:
-    """The statement, and what each metric says; those that choose nobody with their warning."""
-    told = [scores.shorten(line) for line in scores.verdict.statement]
-    plain = [line for line in told if not line.startswith("Warning: ")]
-    warned = [line.removeprefix("Warning: ") for line in told if line.startswith("Warning: ")]
-    lead = f'<p class="lead">{escape(plain[0])}</p>' if plain else ""
-    more = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in plain[1:])}</ul>" if plain[1:] else ""
-    warning = (
-        f'<div class="warning"><strong>\u26a0 Metrics that choose nobody</strong><ul>'
-        f"{''.join(f'<li>{escape(line)}</li>' for line in warned)}</ul></div>"
-        if warned
-        else ""
-    )
-    lines = [_finding(scores, one) for one in scores.verdict.findings]
-    return lead + more + warning + (table(_HEADS, lines, classes="findings") if lines else "")
-
-
-_HEADS = (
-    "metric",
-    "chooses",
-    "score",
-    "ahead of the next by",
-    "the next",
-    "real?",
-    "ahead of the best control by",
-    "it",
-)
-
-
-def _finding(scores: Scores, one: Finding) -> Line:
-    """What one metric says, as a line."""
-    metric = metric_of(one.metric)
-    head = f'<span title="{escape(metric.meaning)}">{escape(metric.title)}</span> {tables.ARROWS[metric.better]}'
-    head += f"<small>{escape(metric.group)}</small>"
-    if one.winner:
-        look = scores.looks[one.winner]
-        cells = [
-            Cell(f"<b>{look.name}</b>", look.label),
-            Cell(_said(one.means[one.winner], metric), one.means[one.winner]),
-        ]
-    else:
-        why = escape(scores.shorten(one.warning))
-        cells = [Cell(f'<span class="warn">\u26a0</span> nobody<small>{why}</small>', "~", "why"), Cell("-")]
-    cells += [*_lead(scores, metric, one.over_runner_up, one.runner_up), _real(one)]
-    return Line(
-        head, [*cells, *_lead(scores, metric, one.over_control, one.control)], classes="" if one.winner else "nobody"
-    )
-
-
-def _real(one: Finding) -> Cell:
-    """Whether the lead over the second is real, by itself and among all metrics that choose."""
-    if not one.winner:
-        return Cell("-")
-    if not one.is_real:
-        return Cell("no", 2.0, "no")
-    return Cell("yes<small>among all metrics</small>", 0.0, "yes") if one.holds else Cell("yes", 1.0, "yes")
-
-
-def _lead(scores: Scores, metric: Metric, lead: Interval | None, other: str) -> list[Cell]:
-    """By how much the first method is ahead, and of whom."""
-    if lead is None or not other:
-        return [Cell("-"), Cell("-")]
-    low, high = (number(end, metric.digits) for end in (lead.low, lead.high))
-    ends = "" if math.isnan(lead.low) else f"<small>{low} to {high}</small>"
-    look = scores.looks[other]
-    return [Cell(_said(lead.mean, metric) + ends, lead.mean), Cell(look.name, look.label)]
-
-
-def _said(value: float, metric: Metric) -> str:
-    return f"{number(value, metric.digits)}{f' {escape(metric.unit)}' if metric.unit else ''}"
-
-
 def _side_by_side(scores: Scores) -> str:
     return note(
-        "The first metric of each group: means over scenes with 95 % intervals, best first."
+        "The first metric of each group that can't be fooled: means over scenes with 95 % intervals, best first."
     ) + figures.side_by_side(scores)
 
 
@@ -183,11 +110,8 @@ def _pictures(scores: Scores) -> str:
     pictures = scores.evaluation.pictures
     seen = [float(np.ptp(shown.images[TRUTH].clip(-shown.dynamic_range, 0.0))) for shown in pictures]
     for contrast, picture in zip(seen, pictures, strict=True):
-        name = escape(f"{picture.suite}, scene {picture.scene}")
-        inside = colour_bar(picture.dynamic_range) + gallery(picture, scores.looks)
-        parts.append(
-            f"<details{' open' if contrast == max(seen) else ''}><summary>{name}</summary>\n{inside}</details>"
-        )
+        inside = gallery(picture, scores.looks)
+        parts.append(fold(escape(title_of(picture)), inside, is_open=contrast == max(seen)))
     told = "Every image at its own pixels, and all on one grey scale. Depth in millimetres on the left. "
     return (
         note(told + '<span class="script">Click on a picture to see two of them side by side and zoom.</span>')
@@ -204,13 +128,13 @@ def _edges(scores: Scores) -> str:
     for picture in pictures:
         charts = profile_charts(picture, scores.looks, names)
         if charts:
-            told = f"Mean over {1e3 * TALL:.0f} mm of depth; {picture.suite}, scene {picture.scene}."
+            told = f"Mean over {1e3 * TALL:.0f} mm of depth; {title_of(picture)}."
             return note(escape(told)) + figures.legend(scores, names) + f'<div class="charts">{"".join(charts)}</div>'
     return ""
 
 
 def _contrast(scores: Scores) -> str:
-    drawn = figures.contrast_chart(scores, "level/", "level_true/")
+    drawn = figures.contrast_chart(scores, "level/", "level_true/", LADDER)
     return figures.legend(scores, figures.drawn_curves(scores)) + f'<div class="charts">{drawn}</div>' if drawn else ""
 
 
@@ -226,6 +150,17 @@ def _detection(scores: Scores) -> str:
 def _explained(family: str, more: str) -> str:
     metric = METRICS[family]
     return f"<h3>{escape(metric.title)}</h3>" + note(f"{escape(metric.meaning)}; diameter by contrast. {escape(more)}")
+
+
+def _maps(scores: Scores) -> str:
+    """Maps of a scene that was drawn several times: what is wrong in the mean, and what changes with the draw."""
+    parts: list[str] = []
+    for picture in scores.evaluation.pictures:
+        for kind in picture.maps:
+            name = escape(f"{kind}: {title_of(picture)}")
+            parts.append(fold(name, map_gallery(picture, kind, scores.looks), is_open=not parts))
+    told = "Bias is what is wrong in the mean over independent draws of a scene, spread what changes from draw to draw."
+    return note(told) + "\n".join(parts) if parts else ""
 
 
 def _failures(scores: Scores) -> str:

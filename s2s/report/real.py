@@ -21,7 +21,7 @@ from s2s.report import tables
 from s2s.report.looks import GREY, Look, looks_of
 from s2s.report.markup import Cell, Line, Section, escape, fold, note, pairs, table, words
 from s2s.report.page import document
-from s2s.report.pictures import colour_bar, gallery, grey, png
+from s2s.report.pictures import gallery, grey, png
 from s2s.report.plots import Axis, Curve, chart
 
 #: dB from black to white of pictures of what was removed; grey is nothing.
@@ -167,7 +167,6 @@ def _sight(sight: Sight, looks: Mapping[str, Look], is_open: bool) -> str:
     picture = Picture(name, sight.found.scene, shown, x, z, seen.dynamic_range)
     named = {key: Output(image, seen) for key, image in shown.items() if key != NOISY}
     parts = [
-        colour_bar(seen.dynamic_range),
         gallery(picture, looks, unit="px"),
         "<h4>Where was measured</h4>" + _places(sight),
         _profiles(sight, named, looks),

@@ -74,11 +74,11 @@ class Scores:
         metric = metric_of(name)
         if isinstance(metric.truth, float):
             return metric.truth
-        true = metric.truth + name.partition("/")[2] if metric.truth.endswith("/") else metric.truth
+        family, _, member = name.partition("/")
+        # A family's own truth stands beside it: `edge_true/` beside `edge/`.
+        true = metric.truth or (f"{family}_true/{member}" if member else "")
         rows = self.evaluation.methods
-        return (
-            next((m.mean for row in rows if (m := self.mean(row, true, suite)).count), math.nan) if true else math.nan
-        )
+        return next((m.mean for row in rows if (m := self.mean(row, true, suite)).count), math.nan)
 
     def badness(self, method: str, name: str, suite: str | None = None) -> float:
         """What a table is sorted by, best first: how far the mean is from the best value."""

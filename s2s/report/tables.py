@@ -20,6 +20,8 @@ ARROWS = {
     "nearer": '<abbr title="nearer to the truth is better">\u2248</abbr>',
     "none": "",
 }
+#: Columns from which on a table is wide.
+_MANY = 7
 _WARN = '<a class="warn" href="#verdict" title="{}">\u26a0</a>'
 
 
@@ -33,7 +35,7 @@ def score_tables(scores: Scores) -> str:
             for name, look in scores.looks.items()
         ]
         remarks = "".join(note(text) for text in _remarks(scores, metrics))
-        inside = table(head, lines, fixed=_truths(scores, metrics))
+        inside = table(head, lines, fixed=_truths(scores, metrics), classes=_width(head))
         parts.append(f'<div><h3 id="scores-{anchor(group)}">{escape(group)}</h3>{inside}{remarks}</div>')
     return f'<div class="groups">{"".join(parts)}</div>'
 
@@ -55,20 +57,36 @@ def suite_tables(scores: Scores) -> str:
     return "\n".join(parts)
 
 
-def family_tables(scores: Scores) -> str:
-    """A table for each family of metrics that ranks, a column for each member, such as the regions of one name."""
-    parts = []
-    for family, members in scores.families.items():
-        metric = METRICS[family]
-        if metric.better == "none":
-            continue
-        lines = [_line(look, [_score(scores, name, one) for one in members]) for name, look in scores.looks.items()]
-        truth = [_true(scores, metric_of(one), None, one) for one in members]
-        fixed = [_line(THE_TRUTH, truth)] if any(cell.html != MISSING for cell in truth) else []
-        heads = ["", *(escape(one.partition("/")[2]) for one in members)]
-        body = note(escape(f"{metric.meaning}{f', {metric.unit}' if metric.unit else ''}"))
-        parts.append(fold(_head(metric, family, None), body + table(heads, lines, fixed=fixed)))
-    return "\n".join(parts)
+def family_tables(scores: Scores, skip: Iterable[str] = ()) -> str:
+    """A table for each family of metrics that ranks or has a truth beside it."""
+    shown = [
+        family
+        for family in scores.families
+        if family not in skip and (METRICS[family].better != "none" or f"{family[:-1]}_true/" in scores.families)
+    ]
+    return "\n".join(fold(_head(METRICS[family], family, None), family_table(scores, family)) for family in shown)
+
+
+def family_table(scores: Scores, family: str) -> str:
+    """A table of a family, a column for each member, such as the regions of one name; empty when not measured."""
+    members = scores.families.get(family, [])
+    if not members:
+        return ""
+    metric = METRICS[family]
+    lines = [_line(look, [_score(scores, name, one) for one in members]) for name, look in scores.looks.items()]
+    truth = [_true(scores, metric_of(one), None, one) for one in members]
+    fixed = [_line(THE_TRUTH, truth)] if any(cell.html != MISSING for cell in truth) else []
+    heads = ["", *(escape(one.partition("/")[2]) for one in members)]
+    told = "; ".join(
+        part
+        for part in (
+            metric.meaning,
+            metric.unit and f"in {metric.unit}",
+            metric.fooled_by and f"can be fooled: {metric.fooled_by}",
+        )
+        if part
+    )
+    return note(escape(told)) + table(heads, lines, fixed=fixed, classes=_width(heads))
 
 
 def cost_table(scores: Scores) -> str:
@@ -91,7 +109,9 @@ def failure_table(scores: Scores) -> str:
     for (method, suite, role, reason), scenes in counted.items():
         some = ", ".join(map(str, scenes[:8])) + (" ..." if len(scenes) > 8 else "")
         cells = [words(suite), words(role), Cell(f"{len(scenes)} <small>{some}</small>", len(scenes)), words(reason)]
-        lines.append(_line(scores.looks[method], cells))
+        look = scores.looks.get(method)
+        # A method at some other strength has no row of its own.
+        lines.append(_line(look, cells) if look else Line(escape(scores.shorten(method)), cells))
     return table(["", "suite", "image", "scenes", "why"], lines)
 
 
@@ -121,6 +141,11 @@ def _meaning(metric: Metric) -> str:
     parts.append(f"improved without merit by: {metric.fooled_by}" if metric.fooled_by else "")
     parts.append(f"needs {metric.needs}" if metric.needs else "")
     return "; ".join(part for part in parts if part)
+
+
+def _width(heads: Sequence[str]) -> str:
+    """The class of tables of many columns: their intervals stand below the means."""
+    return "many" if len(heads) > _MANY else ""
 
 
 def _line(look: Look, cells: Sequence[Cell]) -> Line:

@@ -24,7 +24,7 @@ from s2s.evaluation.export import ALL_SUITES, to_csv, to_json
 from s2s.evaluation.results import Cost, Evaluation, Failure, Picture, Row
 from s2s.evaluation.run import evaluate
 from s2s.metrics.battery import METRICS
-from s2s.metrics.judged import IMAGE
+from s2s.metrics.judged import IMAGE, LOOK
 from s2s.report.figures import discs
 from s2s.report.looks import THE_TRUTH, Look, looks_of
 from s2s.report.markup import Cell, Line, anchor, table
@@ -59,13 +59,22 @@ def sharp(image):
 def evaluation(tmp_path_factory):
     path = tmp_path_factory.mktemp("phantom") / "tiny.yaml"
     path.write_text(PHANTOM)
-    frames = itertools.islice(usim.stream(path, seed=5), 8)
-    cases = [Case(f"suite {'ab'[k % 2]}", k, {IMAGE: frame}) for k, frame in enumerate(frames)]
+    first, second = itertools.islice(usim.stream(path, seed=5), 2)
+    cases = [Case("suite a", 0, {IMAGE: first, f"{LOOK}1": second}), Case("suite b", 1, {IMAGE: second})]
     methods = {"sharp (runs/one)": sharp, ODD: lambda image: ndimage.gaussian_filter(image, 2.5)}
     about = {"frames": "8 of <b>", "date": "2026-01-02", "command": "s2s evaluate --sim '<x>'"}
     found = evaluate(methods, iter(cases), pictures=2, about=about)
     failed = Failure(ODD, "suite a", 0, "probe", "7 pixels are <nan>")
-    return replace(found, failures=(failed,), costs={**found.costs, ODD: Cost(12.5, 34567, None)})
+    rows = tuple(sorted((one for row in found.rows for one in again(row)), key=lambda row: (row.suite, row.scene)))
+    return replace(found, rows=rows, failures=(failed,), costs={**found.costs, ODD: Cost(12.5, 34567, None)})
+
+
+def again(row):
+    """A row as three more scenes would have it: other values, near those of the scene that was judged."""
+    for k in range(4):
+        others = np.random.default_rng([k, row.scene])
+        scores = {name: value + 1e-3 * k * others.normal() for name, value in row.scores.items()}
+        yield replace(row, scene=row.scene + 2 * k, scores=scores)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +130,15 @@ def test_the_verdict_comes_first_and_everything_is_there(evaluation, text):
     statement = Scores(evaluation).verdict.statement
     words = "".join(read(text).words)
     assert statement[0].replace("sharp (runs/one)", "sharp") in words
-    for name in ("sharp", ODD, NOISY, "gaussian σ 6, γ 2", "8 of <b>", "A <title>", "s2s evaluate --sim '<x>'"):
+    for name in (
+        "sharp",
+        ODD,
+        NOISY,
+        "gaussian σ\u00a06, γ\u00a02",
+        "8 of <b>",
+        "A <title>",
+        "s2s evaluate --sim '<x>'",
+    ):
         assert name in words
     assert "sharp (runs/one)" in text
     assert "<i>" not in text
