@@ -23,8 +23,8 @@ _HEADS = (
     "ahead of the best control by",
     "that control",
 )
-#: How warnings of verdicts begin and end: the page says so once for all of them.
-_WARNING, _NOBODY = "Warning: ", ": it chooses nobody"
+#: How the statement's lines begin that are told apart from the others.
+_WARNING = "Warning: "
 
 
 def verdict_text(scores: Scores) -> str:
@@ -37,15 +37,10 @@ def verdict_text(scores: Scores) -> str:
 
 
 def _warnings(scores: Scores) -> str:
-    by_reason: dict[str, list[str]] = {}
-    for one in scores.verdict.findings:
-        if one.warning:
-            reason = scores.shorten(one.warning).removesuffix(_NOBODY)
-            by_reason.setdefault(reason, []).append(metric_of(one.metric).title)
-    if not by_reason:
-        return ""
-    lines = "".join(f"<li><b>{escape(', '.join(found))}</b> {escape(why)}</li>" for why, found in by_reason.items())
-    return f'<div class="warning"><strong>\u26a0 Metrics that choose nobody</strong><ul>{lines}</ul></div>'
+    reasons = scores.reasons([one.metric for one in scores.verdict.findings])
+    lines = "".join(f"<li><b>{escape(', '.join(titles))}</b>: {escape(why)}</li>" for why, titles in reasons.items())
+    told = f'<div class="warning"><strong>\u26a0 Metrics that choose nobody</strong><ul>{lines}</ul></div>'
+    return told if reasons else ""
 
 
 def _line(scores: Scores, one: Finding) -> Line:

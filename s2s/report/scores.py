@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -102,6 +102,15 @@ class Scores:
         counted = np.isin(suites, suites[known.any(axis=0)])
         missing = int((~known[:, counted]).any(axis=0).sum())
         return f"missing in {missing} of {int(counted.sum())} scenes for some row" if missing else ""
+
+    def reasons(self, metrics: Iterable[str]) -> Mapping[str, list[str]]:
+        """Titles of those of some metrics that choose nobody, by the reason."""
+        found: dict[str, list[str]] = {}
+        for name in metrics:
+            finding = self.findings.get(name)
+            if finding is not None and finding.warning:
+                found.setdefault(self.shorten(finding.warning), []).append(metric_of(name).title)
+        return found
 
     def shorten(self, text: str) -> str:
         """A text with the short names of the rows in place of the full ones."""

@@ -184,11 +184,9 @@ def _true(scores: Scores, metric: Metric, suite: str | None = None, name: str = 
 
 def _remarks(scores: Scores, metrics: Sequence[Metric]) -> list[str]:
     """What must be known of a table: which metrics choose nobody, and why; and what could not be measured."""
-    told = []
+    reasons = scores.reasons([metric.name for metric in metrics])
+    told = [f"\u26a0 <b>{escape(', '.join(titles))}</b>: {escape(why)}." for why, titles in reasons.items()]
     for metric in metrics:
-        finding = scores.findings.get(metric.name)
-        if finding and finding.warning:
-            told.append(f"<b>{escape(metric.title)}</b> {escape(scores.shorten(finding.warning))}.")
         missing = scores.unmeasured(metric.name)
         if missing:
             need = f": it needs {escape(metric.needs)}" if metric.needs else ""
