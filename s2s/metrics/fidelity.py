@@ -77,7 +77,7 @@ def psnr(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside:
     >>> round(psnr(np.full((2, 2), -20.0), np.full((2, 2), -26.0), 60.0), 6)
     20.0
     """
-    return _reference(truth_db, dynamic_range, inside).psnr(grey(image_db, dynamic_range))
+    return _reference(truth_db, dynamic_range, inside, 0).psnr(grey(image_db, dynamic_range))
 
 
 def ssim(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None) -> float:
@@ -86,7 +86,7 @@ def ssim(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside:
     Both are clipped to the dynamic range and taken as grey levels, black being 0.  inside: windows of 11 x 11 pixels
     count that lie wholly in it (H, W); all when left out.  nan where none does.
     """
-    return _reference(truth_db, dynamic_range, inside).similarity(scales(grey(image_db, dynamic_range), 1))[0]
+    return _reference(truth_db, dynamic_range, inside, 1).similarity(scales(grey(image_db, dynamic_range), 1))[0]
 
 
 def ms_ssim(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, inside: Mask | None = None) -> float:
@@ -99,7 +99,7 @@ def ms_ssim(image_db: ArrayLike, truth_db: ArrayLike, dynamic_range: float, insi
     )[1]
 
 
-def _reference(truth_db: ArrayLike, dynamic_range: float, inside: Mask | None, count: int = 1) -> Reference:
+def _reference(truth_db: ArrayLike, dynamic_range: float, inside: Mask | None, count: int) -> Reference:
     truth = grey(truth_db, dynamic_range)
     return Reference.of(truth, np.ones(truth.shape, bool) if inside is None else inside, count)
 

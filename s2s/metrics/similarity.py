@@ -51,7 +51,7 @@ def smallest_side(scales: int, window: Window = GAUSSIAN) -> int:
     >>> smallest_side(1), smallest_side(5)
     (11, 161)
     """
-    return (len(window.weights) - 1) * 2 ** (scales - 1) + 1
+    return (len(window.weights) - 1) * (1 << (scales - 1)) + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ class Reference:
         found, whole, left = scales(truth, count, window), [], inside
         for _ in found:
             whole.append(_windowed((~left).astype(np.float32), (1.0,) * len(window.weights)) == 0)
-            left = _blocks(left).all(axis=(1, 3))
+            left = np.asarray(_blocks(left).all(axis=(1, 3)))
         return cls(truth, inside, window, found, tuple(whole))
 
     def psnr(self, image: NDArray[np.float64]) -> float:

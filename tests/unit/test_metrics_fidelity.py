@@ -148,6 +148,25 @@ def test_no_fitted_metric_gains_by_a_tone_curve(curve):
     assert all(METRICS[name].fooled_by for name in ("psnr", "psnr_resolved", "psnr_echogenicity", "psnr_8bit"))
 
 
+TRICKS = {
+    "blur": lambda image: ndimage.gaussian_filter(image, 12),
+    "contrast stretch": lambda image: np.clip(3 * (image + 30) - 30, -60, 0),
+    "threshold to black": lambda image: np.where(image < -35, -60.0, image),
+    "copying the prior": lambda image: np.full(image.shape, image.mean()),
+    "two greys": lambda image: np.where(image < image.mean(), -45.0, -15.0),
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+@pytest.mark.parametrize("suffix", ["", "_resolved"])
+def test_each_trick_loses_against_the_image_it_was_played_on(trick, suffix):
+    view = scene()
+    image = ndimage.gaussian_filter(view.noisy_db, 2)
+    plain, played = (measure(judged(each, view)) for each in (image, TRICKS[trick](image)))
+    for name in ("psnr", "ssim", "ms_ssim"):
+        assert played[f"{name}{suffix}_fit"] < plain[f"{name}{suffix}_fit"] - 0.01, name
+
+
 def test_the_fit_never_harms_and_cannot_sharpen():
     truth = np.where(np.arange(64)[None, :] < 32, -40.0, -20.0) * np.ones((64, 1))
     blurred = ndimage.gaussian_filter(truth + smooth(3) * 0.3 + 9, 4)
