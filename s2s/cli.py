@@ -209,7 +209,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, real
         about = files.origin(told, denoisers, _command(context))
         job = run.Job(source, specs, device, sweep=sweep)
         result = run.evaluate_in_processes(job, workers or run.processes(device), listen=listen, about=about)
-    result = cost.with_costs(result, specs, device)
+    result = cost.with_costs(result, specs, device, context.obj["interrupts"].check)
     found = verdict.verdict(result)
     click.echo("\n".join(found.statement) + "\n")
     click.echo(table.table(result, found))

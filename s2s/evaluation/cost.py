@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,34 +44,39 @@ class Measuring:
         return lambda spec, report: cost_of(load(spec, device=self.device), self.image)
 
 
-def measured_costs(specs: Mapping[str, str], image: Image, device: str = "cpu") -> dict[str, Cost]:
+def measured_costs(
+    specs: Mapping[str, str], image: Image, device: str = "cpu", check: Callable[[], None] = lambda: None
+) -> dict[str, Cost]:
     """The costs of methods by label, each in a fresh process, one after the other, on one thread of the CPU.
 
-    specs: what `s2s.load` takes, by label.  image: (H, W) in dB.  A method that fails on the image has no cost here; it
-    is named where it was judged on the same one.
+    specs: what `s2s.load` takes, by label.  image: (H, W) in dB.  check: called now and then; what it raises ends the
+    work.  A method that fails on the image has no cost here; it is named where it was judged on the same one.
     """
     found: dict[str, Cost] = {}
 
-    def hear(event: Event, label: str) -> None:
+    def hear(label: str, event: Event) -> None:
+        check()
         if event.kind == "done":
             found[label] = event.value
 
     for label, spec in specs.items():
         try:
             # Two workers for one item: it gets a process, which ends with it and leaves no memory to the next.
-            map_items(Measuring(image, device), [spec], 2, lambda event, label=label: hear(event, label))
+            map_items(Measuring(image, device), [spec], 2, partial(hear, label))
         except UsimError:
             continue
     return found
 
 
-def with_costs(evaluation: Evaluation, specs: Sequence[str], device: str = "cpu") -> Evaluation:
+def with_costs(
+    evaluation: Evaluation, specs: Sequence[str], device: str = "cpu", check: Callable[[], None] = lambda: None
+) -> Evaluation:
     """The evaluation with what its methods cost, measured on its first picture; controls keep the time they took.
 
-    specs: what `s2s.load` takes, each a method of the evaluation.
+    specs: what `s2s.load` takes, each a method of the evaluation.  check: see `measured_costs`.
     """
     labels = dict(zip(load_denoisers(specs, device), specs, strict=True))
-    costs = measured_costs(labels, evaluation.pictures[0].images[NOISY], device)
+    costs = measured_costs(labels, evaluation.pictures[0].images[NOISY], device, check)
     about = {**evaluation.about, "machine": machine(device)}
     return replace(evaluation, costs={**evaluation.costs, **costs}, about=about)
 

@@ -94,7 +94,7 @@ def _gain(image: Array, gain: float) -> Array:
 
 def _gamma(image: Array, gamma: float, span: float) -> Array:
     """Grey levels of 0 to 1 over the dynamic range to a power."""
-    return span * (np.clip(1.0 + image / span, 0.0, 1.0) ** gamma - 1.0)
+    return np.asarray(span * (np.clip(1.0 + image / span, 0.0, 1.0) ** gamma - 1.0))
 
 
 def resized(image: Array, shape: tuple[int, int]) -> Array:

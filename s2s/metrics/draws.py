@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from s2s.metrics.fidelity import shown
 from s2s.metrics.frame_view import FrameView
+from s2s.metrics.grey import shown
 from s2s.metrics.judged import LOOK, Judged
 from s2s.metrics.metric import Metric
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from s2s.metrics.detection import gcnr
-from s2s.metrics.fidelity import shown
+from s2s.metrics.grey import shown
 from s2s.metrics.judged import Judged
 from s2s.metrics.metric import Metric
 from s2s.metrics.plane import without_plane

@@ -24,4 +24,5 @@ def without_plane(values: ArrayLike, mask: NDArray[np.bool_]) -> Array:
     moments = [[down[i] * down[k] @ weight @ (right[j] * right[m]) for k, m in _TERMS] for i, j in _TERMS]
     held = np.where(mask, image, 0.0)
     factors = np.linalg.lstsq(np.array(moments), [down[i] @ held @ right[j] for i, j in _TERMS], rcond=None)[0]
-    return image - (factors[0] + factors[1] * axes[0])[:, None] - factors[2] * axes[1][None, :]
+    plane: Array = (factors[0] + factors[1] * axes[0])[:, None] + factors[2] * axes[1]
+    return image - plane

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from s2s.metrics.fidelity import shown
+from s2s.metrics.grey import shown
 from s2s.metrics.judged import Judged
 from s2s.metrics.metric import Metric
 from s2s.metrics.plane import without_plane

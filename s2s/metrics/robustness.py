@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from s2s.metrics.fidelity import psnr, shown, tone_fit
+from s2s.metrics.fidelity import psnr, tone_fit
+from s2s.metrics.grey import shown
 from s2s.metrics.judged import CHANGED, PROBE, Judged
 from s2s.metrics.metric import Metric
 

@@ -77,7 +77,7 @@ def test_parameters_are_those_that_denoising_uses():
 
 
 def test_each_method_has_a_process_of_its_own():
-    found = measured_costs({"blur": "gaussian:sigma=2", "nothing": "no-such-filter", "slow": "srad"}, IMAGE)
+    found = measured_costs({"nothing": "no-such-filter", "blur": "gaussian:sigma=2", "slow": "srad"}, IMAGE)
     assert set(found) == {"blur", "slow"}
     assert 0 < found["blur"].milliseconds < found["slow"].milliseconds < 10_000
     assert found["blur"].parameters == 0
@@ -104,7 +104,7 @@ def test_calls_are_timed_after_the_first(monkeypatch):
 def test_an_evaluation_gets_the_costs_of_its_methods(monkeypatch):
     asked = []
 
-    def measured(specs, image, device):
+    def measured(specs, image, device, check):
         asked.append((dict(specs), image, device))
         return {"median": Cost(3.0, 0, 1.5)}
 
@@ -118,3 +118,11 @@ def test_an_evaluation_gets_the_costs_of_its_methods(monkeypatch):
     assert asked[0][0] == {"median": "median"}
     assert asked[0][1] is IMAGE
     assert machine()
+
+
+def test_the_user_can_stop_it():
+    def check():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measured_costs({"blur": "gaussian"}, IMAGE, check=check)
