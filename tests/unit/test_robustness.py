@@ -192,7 +192,7 @@ def test_who_fails_at_a_change_has_no_worst_one():
             raise DataError("not my size")
         return blur(image)
 
-    found = judge({"picky": picky}, case, False)
+    found = judge({"picky": picky}, case, False, {})
     scores = found.rows[0].scores
     assert {failure.role for failure in found.failures} == {CHANGED + name for name in NAMES[-3:]}
     assert set(scores) & {f"robust/{name}" for name in NAMES} == {f"robust/{name}" for name in NAMES[:-3]}
@@ -228,6 +228,7 @@ def test_only_the_first_scenes_of_a_suite_are_changed():
     assert roles == [IMAGE, *(CHANGED + name for name in NAMES), "look 1"]
     assert [task.role for task in second.tasks()] == [IMAGE, "look 1"]
     # The frame is not clipped: more gain brings up what was black.
-    found = judge({"half": lambda image: image / 2}, Case("edges", 0, {IMAGE: first.frames[IMAGE]}, True), False)
+    case = Case("edges", 0, {IMAGE: first.frames[IMAGE]}, changed=True)
+    found = judge({"half": lambda image: image / 2}, case, False, {})
     assert abs(found.rows[0].scores["robust/gain +6 dB"]) < 0.01
     assert not found.failures
