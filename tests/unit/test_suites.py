@@ -225,3 +225,8 @@ def test_runs_with_equal_places_are_not_looks_of_one_scene(tmp_path, small):
     cases = list(cases_of(Stored(tmp_path / "both")))
     assert [list(case.frames) for case in cases] == [[IMAGE]] * 4
     assert len({case.frames[IMAGE].params["seed"] for case in cases}) == 2
+
+
+def test_every_suite_exists_with_the_exact_engine():
+    """Each is read and planned with it, its further images too."""
+    assert callable(Simulated(engine="sir").open())
