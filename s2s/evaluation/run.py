@@ -162,7 +162,10 @@ def evaluate_in_processes(
     listen: told of every scene that is done, and now and then in between.
     Raises what `evaluate` does, and ResourceError when a process was ended from outside.
     """
-    found = gather(job, job.source.items, workers, listen)
+    items = job.source.items
+    found = gather(job, items, workers, listen)
+    # As they are listed, not as they were done: suites keep their order however many processes there are.
+    found.sort(key=lambda one: items.index((one.suite, one.scene)))
     names = with_controls(functions(load_denoisers(job.specs, job.device)))
     return collect(names, found, about)
 

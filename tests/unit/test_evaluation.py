@@ -27,6 +27,7 @@ from usim.errors import ConfigError, DataError, ResourceError
 from usim.frame import Axes
 from usim.generate import generate
 from usim.phantom.load import load_phantom, shipped_phantoms
+from usim.workers import map_items
 
 PHANTOM = """
 probe: L11-5v
@@ -303,6 +304,16 @@ def test_processes_change_no_score(phantom):
     assert [(row.method, row.scene) for row in one.rows] == [(row.method, row.scene) for row in two.rows]
     for a, b in zip(one.rows, two.rows, strict=True):
         np.testing.assert_equal(dict(a.scores), dict(b.scores))
+
+
+def test_the_order_of_scenes_is_not_that_in_which_they_are_done(phantom, tmp_path, monkeypatch):
+    other = tmp_path / "other.yaml"
+    other.write_text(PHANTOM)
+    source = Simulated((Suite(str(phantom)), Suite(str(other))), 2)
+    backwards = lambda start, items, workers, listen: map_items(start, items[::-1], 1, listen)  # noqa: E731
+    monkeypatch.setattr(run, "map_items", backwards)
+    found = evaluate_in_processes(Job(source, ("gaussian:sigma=2",)), 1, listen=lambda event: None)
+    assert found.scenes == tuple((str(path), scene) for path in (phantom, other) for scene in (0, 1))
 
 
 def test_the_command_scores_filters(tmp_path, phantom, capsys):
