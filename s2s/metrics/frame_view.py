@@ -105,10 +105,11 @@ class FrameView:
             dynamic_range, headroom = (float(scene["image"][key]) for key in ("dynamic_range", "headroom"))
             found = [point["position"] for kind in ("points", "wires") for point in frame.params.get(kind, ())]
             points = np.array(found, dtype=np.float64).reshape(-1, 2)
+            screen = None if frame.display is None else Screen.of_frame(frame)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"frame: its parameters lack scene.image.dynamic_range or headroom, or hold broken points ({error!r}); "
-                "use frames that usim made"
+                "frame: its parameters lack scene.image.dynamic_range or headroom, or the display of what is shown, or "
+                f"hold broken points ({error!r}); use frames that usim made"
             ) from error
         truth = frame.truth
         tissue = -headroom - LOG_BIAS_DB
@@ -125,7 +126,7 @@ class FrameView:
             echogenicity_db=truth.echogenicity_db.astype(np.float64) + tissue,
             insonified=np.ones(truth.labels.shape, bool) if truth.mask is None else truth.mask.astype(bool),
             scene=scene,
-            screen=None if frame.display is None else Screen.of_frame(frame),
+            screen=screen,
         )
 
     @property

@@ -17,6 +17,7 @@ from s2s.metrics.frame_view import FrameView
 from s2s.metrics.grey import grey
 from s2s.metrics.similarity import C1, GAUSSIAN, UNIFORM, WEIGHTS, Reference, scales, smallest_side
 from usim.display import Screen
+from usim.errors import DataError
 from usim.phantom.load import load_phantom
 from usim.pipeline import Renderer
 
@@ -272,3 +273,12 @@ def test_the_insonified_area_is_that_of_the_frame(make_frame):
     mask = np.tri(*frame.bmode.shape, dtype=np.uint8)
     sector = dataclasses.replace(frame, truth=dataclasses.replace(frame.truth, mask=mask))
     np.testing.assert_array_equal(FrameView.of(sector).insonified, mask == 1)
+
+
+def test_a_frame_that_was_shown_but_does_not_tell_how_is_refused(make_frame):
+    frame = make_frame()
+    shown = dataclasses.replace(frame, display=np.zeros(frame.bmode.shape, np.uint8))
+    with pytest.raises(DataError, match="display"):
+        FrameView.of(shown)
+    shown.params["scene"]["display"] = {"bits": 8}
+    assert picture(np.zeros(frame.bmode.shape), FrameView.of(shown)).min() == 1.0
