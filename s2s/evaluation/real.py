@@ -17,7 +17,7 @@ from s2s.evaluation.controls import NOISY, Denoise, controls
 from s2s.evaluation.export import finite
 from s2s.evaluation.files import functions, load_denoisers
 from s2s.evaluation.real_images import RealImages
-from s2s.evaluation.results import Evaluation, Failure, Picture, Row
+from s2s.evaluation.results import Evaluation, Failure, Row
 from s2s.evaluation.table import MISSING, aligned, number
 from s2s.metrics.no_truth.agreement import median_image, rms
 from s2s.metrics.no_truth.battery import METRICS, score
@@ -81,13 +81,9 @@ class Sight:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """One image after all methods."""
+    """One image after all methods; found: None for one that could not be read."""
 
-    suite: str
-    scene: int
-    rows: tuple[Row, ...]
-    failures: tuple[Failure, ...]
-    picture: Picture | None = None
+    judgement: run.Judgement
     found: Found | None = None
     sight: Sight | None = None
 
@@ -148,7 +144,8 @@ def judging(
         try:
             image, dynamic_range = read(scene)
         except DataError as error:
-            return Judged(name, scene, (), (Failure(given.file, name, scene, UNREADABLE, str(error)),))
+            failure = Failure(given.file, name, scene, UNREADABLE, str(error))
+            return Judged(run.Judgement(name, scene, (), (failure,), None, {}))
         seen = Seen(image.astype(np.float64), dynamic_range)
         made, rows, failures = judge_image(methods, image, seen, name, scene)
         found = Found(
@@ -157,7 +154,7 @@ def judging(
             seen.speckle_db, seen.missing,
         )  # fmt: skip
         sight = Sight(found, seen, made) if scene < pictures else None
-        return Judged(name, scene, rows, failures, found=found, sight=sight)
+        return Judged(run.Judgement(name, scene, rows, failures, None, {}), found, sight)
 
     return judge
 
@@ -223,14 +220,14 @@ def collected(
     methods: Iterable[str], judged: Sequence[Judged], source: RealImages, about: Mapping[str, Any] | None
 ) -> RealEvaluation:
     """All images together; raises DataError when none could be read."""
-    in_order = sorted(judged, key=lambda one: one.scene)
-    bad = [failure for one in in_order for failure in one.failures if failure.role == UNREADABLE]
+    in_order = sorted(judged, key=lambda one: one.judgement.scene)
+    bad = [failure for one in in_order for failure in one.judgement.failures if failure.role == UNREADABLE]
     unreadable = (*source.unreadable, *(failure.reason for failure in bad))
     good = [one for one in in_order if one.found is not None]
     if not good:
         raise DataError("\n".join([*unreadable, f"{source.name}: none of its images can be read"]))
     return RealEvaluation(
-        run.collect(methods, good, about),
+        run.collect(methods, [one.judgement for one in good], about),
         tuple(one.found for one in good if one.found),
         unreadable,
         source.assumed,
