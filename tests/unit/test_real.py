@@ -18,6 +18,7 @@ import usim
 from s2s.cli import main
 from s2s.evaluation import real
 from s2s.evaluation.controls import NOISY, controls
+from s2s.evaluation.files import functions, load_denoisers
 from s2s.evaluation.real import RealJob, evaluate_real, judge_image
 from s2s.evaluation.real_images import RealImages
 from s2s.images import Stated
@@ -374,6 +375,30 @@ def test_what_is_seen_in_the_residual_tells_the_truth_among_blurs():
         assert max(range(len(found)), key=lambda k: found[k][name]) > best
     later = [one["removed_edges"] for one in found[best:]]
     assert later == sorted(later)
+
+
+@pytest.mark.slow
+def test_among_filters_the_residual_orders_as_the_truth_does_and_the_residuals_spectrum_does_not():
+    """The table of docs/evaluation.md, with filters and frames enough to see it."""
+    methods = functions(load_denoisers(["nlm", "srad", "lee", "kuan", "frost", "median", "gaussian:sigma=3"]))
+    found = {"removed_edges": [], "edge_kept": [], "removed_low": []}
+    frames = [next(usim.stream(name, seed=77)) for name in ("evaluation/shadows", "evaluation/contrast-ladder")]
+    for frame in frames:
+        image, truth = np.clip(frame.bmode, -60, 0), frame.truth.bmode
+        seen = Seen(image.astype(np.float64), 60.0)
+        made = [method(image) for method in methods.values()]
+        rows = [scores_of(one, seen) for one in made]
+        true = [psnr(tone_fit(one, truth, 60.0), truth, 60.0) for one in made]
+        badness = {
+            "removed_edges": [row["removed_edges"] for row in rows],
+            "edge_kept": [abs(row["edge_kept"] - 1.0) for row in rows],
+            "removed_low": [abs(row["removed_low"] - 0.022) for row in rows],
+        }
+        for name, values in badness.items():
+            found[name].append(-stats.spearmanr(values, true).statistic)
+    assert np.mean(found["removed_edges"]) > 0.6
+    assert np.mean(found["edge_kept"]) > 0.5
+    assert np.mean(found["removed_low"]) < 0.5
 
 
 # The run
