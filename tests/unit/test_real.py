@@ -542,7 +542,7 @@ def test_a_job_goes_to_another_process(folder):
     job = RealJob(RealImages.of(folder, STATED, 1), ("gaussian:sigma=2",), pictures=1)
     judged = pickle.loads(pickle.dumps(job))()(("clips", 0), lambda value: None)
     again = pickle.loads(pickle.dumps(judged))
-    np.testing.assert_equal([row.scores for row in again.rows], [row.scores for row in judged.rows])
+    np.testing.assert_equal(*([row.scores for row in one.judgement.rows] for one in (again, judged)))
     np.testing.assert_array_equal(again.sight.seen.areas.corners, judged.sight.seen.areas.corners)
 
 
