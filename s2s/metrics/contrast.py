@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -19,8 +21,8 @@ METRICS = (
            "regions and background", better="nearer", truth=1.0, needs=_NEEDS),
     Metric("contrast_range", "contrast range", _GROUP, "output dB from darkest to brightest level, over true dB",
            better="nearer", truth=1.0, needs=_NEEDS),
-    Metric("contrast_bend_db", "contrast bend", _GROUP, "largest distance of a level from that line", "dB", "lower",
-           0.0, fooled_by="less contrast", needs=_NEEDS),
+    Metric("contrast_bend_db", "contrast bend", _GROUP, "largest distance of a level from that line, in true dB", "dB",
+           "lower", 0.0, needs=_NEEDS),
     Metric("black_share", "false black", _GROUP, "share of pixels that are black, and not so in truth/bmode",
            better="lower", truth=0.0, digits=4),
     Metric("white_share", "false white", _GROUP, "share of pixels that are white, and not so in truth/bmode",
@@ -44,10 +46,11 @@ def line(levels_db: ArrayLike, true_db: ArrayLike) -> tuple[float, float, float]
 
         level = offset + slope true + rest, least squares
         range = (level of the highest true one - level of the lowest) / difference of the true ones
-        bend = max |rest|
+        bend = max |rest| / slope
 
     The slope is 1 when contrast is kept and k when it is stretched by k, whatever the gain. A curved display bends the
-    line, and so do levels that are cut off at black or white.
+    line, and so do levels that are cut off at black or white. The bend is counted in true dB: less contrast does not
+    straighten a line. It is inf where the line does not rise.
 
     >>> line([-40.0, -20.0, 0.0], [-20.0, -10.0, 0.0])
     (2.0, 2.0, 0.0)
@@ -57,7 +60,8 @@ def line(levels_db: ArrayLike, true_db: ArrayLike) -> tuple[float, float, float]
     slope = float(from_mean @ levels / (from_mean @ from_mean))
     rest = levels - levels.mean() - slope * from_mean
     low, high = int(np.argmin(true)), int(np.argmax(true))
-    return slope, float((levels[high] - levels[low]) / (true[high] - true[low])), float(np.abs(rest).max())
+    bend = float(np.abs(rest).max()) / slope if slope > 0 else math.inf
+    return slope, float((levels[high] - levels[low]) / (true[high] - true[low])), bend
 
 
 def end_shares(
