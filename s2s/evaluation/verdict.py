@@ -195,9 +195,9 @@ def _statement(evaluation: Evaluation, findings: tuple[Finding, ...]) -> tuple[s
     if not any(metric_of(one.metric).group == _NEAREST for one in choosing):
         lines = ["Nobody is said to be nearest to the truth.", *lines]
     if choosing:
-        lines.append(f"{len(choosing)} of {len(findings)} metrics choose a winner: {_wins(choosing)}.")
+        lines.append(f"A winner is chosen by {len(choosing)} of {len(findings)} metrics: {_wins(choosing)}.")
         lines.append(
-            "A lead is real when its 95 % interval leaves out 0, and holds when it still does if the intervals of all "
+            "A lead is real when its 95 % interval leaves out 0, and held when it still does if the intervals of all "
             "these leads are made wide enough to be right together."
         )
     lines += _warnings(findings)
@@ -211,7 +211,7 @@ def _wins(choosing: list[Finding]) -> str:
     """How often each method wins, and how often that is real and holds."""
     wins = Counter(one.winner for one in choosing)
     real, held = (Counter(one.winner for one in choosing if getattr(one, key)) for key in ("is_real", "holds"))
-    return "; ".join(f"{name} by {count}, {real[name]} real, {held[name]} hold" for name, count in wins.most_common())
+    return "; ".join(f"{name} by {count} ({real[name]} real, {held[name]} held)" for name, count in wins.most_common())
 
 
 def _headlines(choosing: list[Finding]) -> list[str]:

@@ -79,7 +79,7 @@ def test_a_lead_among_many_metrics_must_be_larger_to_hold():
     rows = [Row(r.method, r.suite, r.scene, 0.0, dict.fromkeys(names, r.scores["quality"])) for r in alone.rows]
     many = verdict(Evaluation(alone.methods, alone.controls, tuple(rows)))
     assert [(m.winner, m.is_real, m.holds) for m in many.findings] == [("nlm", True, False)] * 5
-    assert "5 of 5 metrics choose a winner: nlm by 5, 5 real, 0 hold." in many.statement
+    assert "A winner is chosen by 5 of 5 metrics: nlm by 5 (5 real, 0 held)." in many.statement
 
 
 @pytest.mark.parametrize(("metric", "best"), [("quality", "high"), ("width", "near")])
