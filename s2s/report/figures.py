@@ -53,8 +53,8 @@ def _last(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def contrast_chart(scores: Scores, given: str, true: str, ladder: str) -> str:
-    """Levels of regions in dB against those of the truth; empty when they were not measured.
+def contrast_charts(scores: Scores, given: str, true: str, ladder: str) -> str:
+    """Levels of regions in dB, and what is wrong with them, against the truth's; empty when they were not measured.
 
     given, true: families of metrics.  ladder: the suite that counts; all of them where it was not judged.
     """
@@ -62,8 +62,17 @@ def contrast_chart(scores: Scores, given: str, true: str, ladder: str) -> str:
     members = [name.partition("/")[2] for name in scores.families.get(given, ())]
     steps = [(given + member, true + member) for member in members]
     curves = [_levels(scores, name, steps, suite) for name in drawn_curves(scores)]
-    axes = Axis("level in the truth [dB]"), Axis("level in the image [dB]")
-    return chart("Levels of the regions", curves, *axes, same=True) if any(curve.x for curve in curves) else ""
+    if not any(curve.x for curve in curves):
+        return ""
+    across = Axis("level in the truth [dB]")
+    levels = chart("Levels of the regions", curves, across, Axis("level in the image [dB]"), same=True)
+    wrong = [
+        Curve(curve.look, curve.x, [level - level_true for level_true, level in zip(curve.x, curve.y, strict=True)])
+        for curve in curves
+    ]
+    zero = Curve(THE_TRUTH, [x for curve in curves[-1:] for x in curve.x], [0.0] * len(curves[-1].x), marked=False)
+    errors = chart("What is wrong with them", [zero, *wrong], across, Axis("image less truth [dB]"))
+    return f'<div class="charts">{levels}{errors}</div>'
 
 
 def _levels(scores: Scores, name: str, steps: Sequence[tuple[str, str]], suite: str | None) -> Curve:
@@ -75,8 +84,8 @@ def _levels(scores: Scores, name: str, steps: Sequence[tuple[str, str]], suite: 
 
 
 def _curve(look: Look, x: Sequence[float], means: Sequence[Interval]) -> Curve:
-    low, high = [one.low for one in means], [one.high for one in means]
-    return Curve(look, x, [one.mean for one in means], low, high)
+    ends = ([], []) if look.control else ([one.low for one in means], [one.high for one in means])
+    return Curve(look, x, [one.mean for one in means], *ends)
 
 
 def drawn_curves(scores: Scores) -> list[str]:

@@ -21,6 +21,7 @@ from s2s.report.markup import Section, escape, fold, note
 from s2s.report.pictures import gallery, map_gallery, title_of
 from s2s.report.profiles import TALL, profile_charts
 from s2s.report.scores import Scores
+from s2s.report.strengths import same_width
 
 #: The suite whose picture the profiles across edges are of, where it was judged.
 EDGES = "evaluation/edges"
@@ -49,6 +50,7 @@ def page(evaluation: Evaluation, title: str) -> str:
         Section("Edges", _edges(scores)),
         Section("Contrast", _contrast(scores)),
         Section("Detection", _detection(scores)),
+        Section("At the same edge width", same_width(scores)),
         Section("Robustness", tables.family_table(scores, "robust/")),
         Section("Bias and spread", _maps(scores)),
         Section("Suite by suite", tables.suite_tables(scores)),
@@ -134,8 +136,8 @@ def _edges(scores: Scores) -> str:
 
 
 def _contrast(scores: Scores) -> str:
-    drawn = figures.contrast_chart(scores, "level/", "level_true/", LADDER)
-    return figures.legend(scores, figures.drawn_curves(scores)) + f'<div class="charts">{drawn}</div>' if drawn else ""
+    drawn = figures.contrast_charts(scores, "level/", "level_true/", LADDER)
+    return figures.legend(scores, figures.drawn_curves(scores)) + drawn if drawn else ""
 
 
 def _detection(scores: Scores) -> str:

@@ -104,8 +104,9 @@ def _scale(colours: str, low: float, high: float) -> str:
 def _grid(title: str, picture: Picture, images: Iterable[tuple[Look, str]], more: str = "", unit: str = "mm") -> str:
     left, right, top, bottom = extent(picture)
     inside = "".join(_figure(look, address, title, picture, unit) for look, address in images)
+    classes = "gallery" if more else "gallery map"
     return (
-        f'<div class="gallery" data-title="{escape(title)}" data-left="{left:.4f}" data-right="{right:.4f}" '
+        f'<div class="{classes}" data-title="{escape(title)}" data-left="{left:.4f}" data-right="{right:.4f}" '
         f'data-top="{top:.4f}" data-bottom="{bottom:.4f}" data-unit="{unit}"{more} '
         f'style="--shape:{right - left:.4f}/{bottom - top:.4f}">{inside}</div>'
     )

@@ -94,14 +94,14 @@ class Scores:
         return any(self.mean(row, name, suite).count for row in self.evaluation.methods)
 
     def unmeasured(self, name: str) -> str:
-        """In how many scenes of the suites that have the metric it is missing for some row; empty where in none."""
+        """In how many scenes of the suites that have the metric some row lacks it; empty where in none."""
         evaluation = self.evaluation
         values = np.stack([evaluation.values(row, name) for row in evaluation.methods])
         suites = np.array([suite for suite, _ in evaluation.scenes])
         known = ~np.isnan(values)
         counted = np.isin(suites, suites[known.any(axis=0)])
         missing = int((~known[:, counted]).any(axis=0).sum())
-        return f"missing in {missing} of {int(counted.sum())} scenes for some row" if missing else ""
+        return f"some rows lack it in {missing} of {int(counted.sum())} scenes" if missing else ""
 
     def reasons(self, metrics: Iterable[str]) -> Mapping[str, list[str]]:
         """Titles of those of some metrics that choose nobody, by the reason."""

@@ -54,7 +54,7 @@ def suite_tables(scores: Scores) -> str:
         fixed = [_line(THE_TRUTH, truth)] if any(cell.html != MISSING for cell in truth) else []
         heads = ["", *(escape(suite.rpartition("/")[2]) for suite in measured)]
         parts.append(fold(_head(metric, metric.name, None), table(heads, lines, fixed=fixed)))
-    return "\n".join(parts)
+    return f'<div class="folds">{"".join(parts)}</div>'
 
 
 def family_tables(scores: Scores, skip: Iterable[str] = ()) -> str:
@@ -64,7 +64,8 @@ def family_tables(scores: Scores, skip: Iterable[str] = ()) -> str:
         for family in scores.families
         if family not in skip and (METRICS[family].better != "none" or f"{family[:-1]}_true/" in scores.families)
     ]
-    return "\n".join(fold(_head(METRICS[family], family, None), family_table(scores, family)) for family in shown)
+    parts = [fold(_head(METRICS[family], family, None), family_table(scores, family)) for family in shown]
+    return f'<div class="folds">{"".join(parts)}</div>' if parts else ""
 
 
 def family_table(scores: Scores, family: str) -> str:

@@ -23,16 +23,18 @@ from s2s.evaluation.controls import NOISY
 from s2s.evaluation.export import ALL_SUITES, to_csv, to_json
 from s2s.evaluation.results import Cost, Evaluation, Failure, Picture, Row
 from s2s.evaluation.run import evaluate
+from s2s.evaluation.same_width import SCORES, Sweep
 from s2s.metrics.battery import METRICS
 from s2s.metrics.judged import IMAGE, LOOK
 from s2s.report.figures import discs
 from s2s.report.looks import THE_TRUTH, Look, looks_of
 from s2s.report.markup import Cell, Line, anchor, table
 from s2s.report.page import page, write_report
-from s2s.report.pictures import extent, gallery, grey
+from s2s.report.pictures import extent, gallery, grey, map_gallery
 from s2s.report.plots import Axis, Curve, chart, intervals, ticks
 from s2s.report.profiles import find_edges, profile
 from s2s.report.scores import Scores
+from s2s.report.strengths import same_width
 from usim.errors import ResourceError
 
 PHANTOM = """
@@ -253,6 +255,52 @@ def test_maps_are_read_off_the_names_of_regions(evaluation, text):
     maps = text[text.index("<h2>Detection") :]
     assert "<h2>Detection" in text
     assert maps.count('<th scope="col">-15</th>') >= len(evaluation.methods)
+
+
+def swept(evaluation):
+    """The evaluation with two methods and a control at three strengths, in four scenes."""
+    scenes = tuple(("suite a", k) for k in range(4))
+    edge = np.array([[0.5], [1.0], [1.5]]) + 0.01 * np.arange(4)
+    sweeps = tuple(
+        Sweep(name, ("a=1", "a=2", "a=3"), scenes, edge + 5 * far, np.full(4, 0.6), {
+            metric: lift + 0.1 * edge for metric in SCORES
+        })
+        for name, lift, far in (("control gaussian", 0.3, 0), ("sharp (runs/one)", 0.5, 0), (ODD, 0.5, 1))
+    )  # fmt: skip
+    return replace(evaluation, pictures=(), sweeps=sweeps)
+
+
+def test_methods_are_shown_at_the_same_edge_width(evaluation):
+    html = same_width(Scores(swept(evaluation)))
+    reader = read(html)
+    words = " ".join(reader.words)
+    assert html.count('<figure class="chart">') == len(SCORES)
+    lines = re.findall(r"<tr class.*?</tr>", html, re.DOTALL)
+    assert len(lines) == 3
+    assert re.search(r"sharp.*>0\.5\d\d<.*>0\.200<", lines[1], re.DOTALL)
+    assert "its edges are wider at every strength" in lines[2]
+    assert "nan" not in words
+    assert same_width(Scores(evaluation)) == ""
+    assert "<h2>At the same edge width" in page(swept(evaluation), "swept")
+
+
+def test_what_failed_at_another_strength_is_told(evaluation):
+    failed = Failure(f"{ODD} at h=3", "suite a", 1, "image", "it is broken")
+    assert f"{ODD} at h=3" in html_text(page(replace(evaluation, pictures=(), failures=(failed,)), "failed"))
+
+
+def test_maps_of_bias_are_blue_below_and_red_above(evaluation):
+    picture = evaluation.pictures[0]
+    assert set(picture.maps) == {"bias", "spread"}
+    html = map_gallery(picture, "bias", looks_of(evaluation))
+    assert html.count("<img") == len([name for name in evaluation.methods if not name.endswith("gamma=2")])
+    data = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    bias = picture.maps["bias"]["sharp (runs/one)"]
+    assert (pixels[bias > 1, 0] > pixels[bias > 1, 2]).all()
+    assert (pixels[bias < -1, 0] < pixels[bias < -1, 2]).all()
+    assert (pixels[np.abs(bias) < 0.1] == 255).all()
 
 
 def test_a_curve_breaks_where_a_value_is_missing():
