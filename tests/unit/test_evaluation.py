@@ -319,7 +319,8 @@ def test_the_order_of_scenes_is_not_that_in_which_they_are_done(phantom, tmp_pat
 def test_the_command_scores_filters(tmp_path, phantom, capsys):
     page_path, json_path = tmp_path / "new" / "r.html", tmp_path / "r.json"
     words = ["evaluate", "--sim", str(phantom), "-m", "gaussian:sigma=2.5", "-m", "lee", "--frames", "2", "--seed", "9"]
-    assert main([*words, "--workers", "1", "-o", str(page_path), "--json", str(json_path)]) == 0
+    words += ["-o", str(page_path), "--json", str(json_path), "--csv", str(tmp_path / "r.csv")]
+    assert main([*words, "--workers", "1"]) == 0
     shown = capsys.readouterr()
     assert re.search(r"^gaussian:sigma=2.5 +\d\d\.\d\d", shown.out, re.MULTILINE)
     content = json.loads(json_path.read_text())
@@ -330,6 +331,7 @@ def test_the_command_scores_filters(tmp_path, phantom, capsys):
     assert [method["cost"]["parameters"] for method in content["methods"][:3]] == [0, 0, None]
     assert "one thread" in content["about"]["machine"]
     assert page_path.read_text().startswith("<!doctype html>")
+    assert (tmp_path / "r.csv").read_text().startswith("method,control,suite,metric,")
     frame = usim.simulate(phantom, seed=judged_seed(9))
     image = np.clip(frame.bmode, -60, 0)
     lee = files.load_denoisers(["lee"])["lee"].denoise(image, "db")
@@ -385,6 +387,7 @@ def test_a_failure_ends_with_exit_code_3_after_the_table(tmp_path, phantom, caps
         ("--sim -m medain", 2, "did you mean 'median'"),
         ("--sim -m median -o report.pdf", 2, "end its name with .html"),
         ("--sim -m median --json report.html", 2, "end its name with .json"),
+        ("--sim -m median --csv report.json", 2, "end its name with .csv"),
         ("--data nothing -m median", 3, "nothing: missing"),
     ],
 )
