@@ -123,13 +123,14 @@ class Source(Protocol):
 class Simulated:
     """The first scenes of each suite, simulated when they are asked for.
 
-    engine: `psf` or `sir`; the phantom's own when empty.
+    engine: `psf` or `sir`; the phantom's own when empty.  seed_of: from `seed` to that of the simulator.
     """
 
     suites: tuple[Suite, ...] = SUITES
     scenes: int = DEFAULT_SCENES
     seed: int = DEFAULT_SEED
     engine: str = ""
+    seed_of: Callable[[int], int] = judged_seed
 
     @property
     def items(self) -> Sequence[tuple[str, int]]:
@@ -144,7 +145,7 @@ class Simulated:
     def _stage(self, suite: Suite) -> Callable[[int], Case]:
         """The function that simulates a scene of a suite."""
         phantom = _with(load_phantom(suite.phantom), **({"engine": self.engine} if self.engine else {}))
-        seed = judged_seed(self.seed)
+        seed = self.seed_of(self.seed)
         renderer, others = Renderer(phantom, seed=seed), {}
         if suite.sham:
             regions = [{**region, "echogenicity": "0 dB"} for region in phantom.document["regions"]]

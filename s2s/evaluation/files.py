@@ -13,6 +13,7 @@ from typing import Any
 from s2s.denoise import Denoiser, load
 from s2s.domain import LOWEST_DB, Domain
 from s2s.evaluation.controls import Denoise
+from s2s.evaluation.tuned import read_specs
 from s2s.methods import METHODS, method_class
 from s2s.methods.base import Filter
 from usim.errors import ConfigError, ResourceError
@@ -26,12 +27,14 @@ def filters() -> tuple[str, ...]:
 def load_denoisers(specs: Sequence[str], device: str = "cpu") -> dict[str, Denoiser]:
     """Denoisers by label: what was asked for, with the method's name before a checkpoint's path.
 
-    Raises ConfigError for one that is asked for twice, and what `s2s.load` raises.
+    A file that `s2s tune -o` wrote stands for all that was tuned, such as "nlm:h=1.4 (tuned)".
+    Raises ConfigError for one that is asked for twice, and what `s2s.load` and `read_specs` raise.
     """
     found: dict[str, Denoiser] = {}
-    for spec in specs:
+    asked = [one for spec in specs for one in (read_specs(Path(spec)) if spec.endswith(".json") else [("", spec)])]
+    for tuned, spec in asked:
         denoiser = load(spec, device=device)
-        label = f"{denoiser.name} ({spec.rstrip('/')})" if denoiser.checkpoint else spec
+        label = tuned or (f"{denoiser.name} ({spec.rstrip('/')})" if denoiser.checkpoint else spec)
         if label in found:
             raise ConfigError(f"--method: {spec!r} is given twice; name each method once")
         found[label] = denoiser

@@ -96,12 +96,12 @@ def notes(evaluation: Evaluation) -> list[str]:
     return lines + [f"{one.title}: not measured{f', needs {one.needs}' if one.needs else ''}" for one in missing]
 
 
-def aligned(rows: list[list[str]]) -> str:
-    """Rows of cells as text: the first column to the left, the others to the right."""
+def aligned(rows: list[list[str]], left: int = 1) -> str:
+    """Rows of cells as text: the first columns to the left, as many as `left` says, the others to the right."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            cell.rjust(width) if k else cell.ljust(width)
+            cell.rjust(width) if k >= left else cell.ljust(width)
             for k, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows

@@ -40,7 +40,7 @@ class Frost(IntensityFilter):
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {"damping": 0.3}}
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {
         "damping": (2.0, 1.2, 0.8, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05),  # less of it is more smoothing
-        "window": (9, 13, 17, 21),
+        "window": (7, 11, 15, 21),
     }
 
     def __init__(self, *, window: int = 15, damping: float = 0.25) -> None:

@@ -55,7 +55,8 @@ class Srad(IntensityFilter):
     }
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {
         "iterations": (10, 20, 40, 70, 100, 150, 220, 320, 450),
-        "q0": ("auto", "decay", 0.3, 0.6),
+        "step": (0.2, 0.4, 0.8),
+        "q0": ("auto", "decay"),
     }
 
     def __init__(self, *, iterations: int = 100, step: float = 0.4, q0: float | str = "auto") -> None:
