@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -148,8 +149,8 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
 @click.option("--real", type=click.Path(path_type=Path), help="Or see what images without a truth tell: PNG, NPY.")
 @click.option(
     "-m", "--method", multiple=True, metavar="MODEL",
-    help="A checkpoint, the folder of a training, or a filter such as nlm or lee:window=9; once for each; every filter "
-    "when none is named.",
+    help="A checkpoint, the folder of a training, a filter such as nlm or lee:window=9, or the JSON file of s2s tune; "
+    "once for each; every filter when none is named.",
 )  # fmt: skip
 @click.option("--frames", type=click.IntRange(1), help="Scenes of each suite, 12 by default; all of data and images.")
 @click.option("--domain", type=click.Choice(["log", "envelope", "db"]), help="With --real: what the numbers are.")
@@ -254,19 +255,90 @@ def _evaluate_real(
     real.refuse_failures(result)
 
 
+@cli.command()
+@click.argument("methods", metavar="[METHOD]...", nargs=-1)
+@click.option("--sim", is_flag=False, flag_value="evaluation/validation", metavar="[PHANTOM]",
+              help="Simulate images of this phantom; evaluation/validation when no name follows.")  # fmt: skip
+@click.option("--data", multiple=True, type=click.Path(), metavar="PATH",
+              help="Or take images from files or folders, without truth; may be given several times.")  # fmt: skip
+@click.option("--frames", type=click.IntRange(1), help="Images: 8 of a simulation by default, the first 8 of data.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Of the simulation and of what is hidden; its images are never those of an evaluation.")  # fmt: skip
+@click.option("--domain", type=click.Choice(["log", "envelope", "db"]), help="With --data: what the numbers are.")
+@click.option("--dynamic-range", type=float, metavar="DB", help="With --data: decibels between black and white.")
+@click.option("--white", type=float, metavar="VALUE", help="With --data: the value that is 0 dB.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="JSON",
+              help="Write the settings and all scores; s2s evaluate -m takes the file.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), help="Processes that work; one for each core by default.")
+@click.pass_context
+def tune(context: click.Context, /, methods: tuple[str, ...], sim: str | None, data: tuple[str, ...],
+         frames: int | None, seed: int, output: Path | None, workers: int | None, **stated: Any) -> None:  # fmt: skip
+    """Choose the settings of filters, so that a comparison is fair to them: all filters when no METHOD is named.
+
+    With --sim they are chosen twice: by the truth of scenes that no evaluation judges, and without truth, by how well
+    a filter foretells parts of the image that were hidden from it. With --data by the latter alone.
+
+    \b
+    Example:
+      s2s tune nlm --sim -o tuned.json
+      s2s evaluate --sim -m nlm -m tuned.json
+    """
+    from s2s.evaluation import cases, files, run, tuned
+    from s2s.evaluation import tune as tuning
+    from s2s.images import Stated
+    from s2s.methods import METHODS
+    from s2s.seeds import tuning_seed
+
+    if (sim is None) == (not data):
+        raise click.UsageError("say what to tune on: either --sim, or --data with images")
+    if sim in METHODS:
+        raise click.UsageError(f"--sim {sim}: a phantom may stand there; name methods before it: s2s tune {sim} --sim")
+    given = [name for name, value in stated.items() if value is not None]
+    if sim is not None and given:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} belongs to --data; leave it out")
+    files.refuse_target(output, ".json")
+    count = frames or tuning.DEFAULT_SCENES
+    scenes: tuning.Scenes
+    if sim is not None:
+        scenes = tuning.FromSimulation(cases.Simulated(cases.suites_of(sim), count, seed, "", tuning_seed))
+        about: dict[str, Any] = {"phantom": sim, "seed": seed, "scenes": count}
+    else:
+        scenes, note = tuning.FromFiles.of(data, count, Stated(**stated), seed)
+        about = {"data": list(data), "seed": seed, "images": len(scenes.items)}
+        if note and not context.obj["quiet"]:
+            click.echo(note, err=True)
+    names = tuning.refuse_methods(methods)
+    with _bar(context, len(names) * len(tuning.ways(scenes)), "tuning", steps=tuning.LARGEST) as listen:
+        about |= files.surroundings(_command(context))
+        found = tuning.tune(names, scenes, workers=workers or run.processes("cpu"), listen=listen, about=about)
+    click.echo(tuned.table(found))
+    if output is not None:
+        files.write_text(output, tuned.to_json(found))
+        if not context.obj["quiet"]:
+            click.echo(f"{output}: next, s2s evaluate --sim -m {output}")
+
+
 @contextlib.contextmanager
-def _bar(context: click.Context, scenes: int) -> Iterator[Callable[[Any], None]]:
-    """Yield the function that hears of scenes; it moves a bar on stderr, or nothing when quiet."""
+def _bar(
+    context: click.Context, items: int, label: str = "evaluating", *, steps: int = 1
+) -> Iterator[Callable[[Any], None]]:
+    """Yield the function that hears of items; it moves a bar on stderr, or nothing when quiet.
+
+    steps: an item is done after as many at most; what it leaves out is passed over in one go.
+    """
     check = context.obj["interrupts"].check
     if context.obj["quiet"]:
         yield lambda event: check()
         return
-    with click.progressbar(length=scenes, label="evaluating", file=sys.stderr) as bar:
+    passed: Counter[Any] = Counter()
+    with click.progressbar(length=items * steps, label=label, file=sys.stderr) as bar:
 
         def show(event: Any) -> None:
             check()
-            if event.kind == "done":
-                bar.update(1)
+            if event.kind in ("progress", "done"):
+                moved = 1 if event.kind == "progress" else steps - passed[event.item]
+                passed[event.item] += moved
+                bar.update(moved)
 
         yield show
 
@@ -274,11 +346,11 @@ def _bar(context: click.Context, scenes: int) -> Iterator[Callable[[Any], None]]
 def _command(context: click.Context) -> str:
     """The command as it can be typed again."""
     words = ["s2s", context.info_name or ""]
-    for name, value in context.params.items():
+    for parameter in sorted(context.command.params, key=lambda one: isinstance(one, click.Option)):
+        name, value = parameter.name or "", context.params.get(parameter.name or "")
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            words += [
-                word for one in (value if isinstance(value, tuple) else (value,)) for word in (f"--{name}", f"{one}")
-            ]
+            before = [f"--{name.replace('_', '-')}"] if isinstance(parameter, click.Option) else []
+            words += [word for one in (value if isinstance(value, tuple) else (value,)) for word in (*before, f"{one}")]
     return shlex.join(words)
 
 

@@ -70,9 +70,9 @@ def hide(image_db: Image, half: tuple[int, int], offset: tuple[int, int]) -> Hid
 
     half: see half_block.  offset: row and column of the first centre, less than three blocks.
 
-    A hidden pixel becomes the local mean of the pixels shown, a Gaussian one as wide as the block, and on top of it what
-    the pixel one block further down and right has beside its own local mean: speckle as real as any, without which
-    filters that look for edges and likeness would be fooled by the smooth patch.
+    A hidden pixel becomes the local mean of the pixels shown, a Gaussian one as wide as the block, and on top of it
+    what the pixel one block further down and right has beside its own local mean: speckle as real as any, without
+    which filters that look for edges and likeness would be fooled by the smooth patch.
     """
     taken = [_taken(side, n, first) for side, n, first in zip(image_db.shape, half, offset, strict=True)]
     hidden = taken[0][:, None] & taken[1][None, :]

@@ -48,13 +48,17 @@ def functions(denoisers: Mapping[str, Denoiser]) -> dict[str, Denoise]:
 
 def origin(source: str, denoisers: Mapping[str, Denoiser], command: str = "") -> dict[str, Any]:
     """What reports tell about an evaluation: where frames came from, what each method is, versions, date, command."""
+    made = {label: denoiser.describe() for label, denoiser in denoisers.items()}
+    return {"frames": source, "method": made, **surroundings(command)}
+
+
+def surroundings(command: str = "") -> dict[str, Any]:
+    """What was at work, and when: versions, date, and the command if there was one."""
     libraries = ("torch", "numpy", "scipy", "scikit-image")
     from s2s import __version__ as s2s_version
     from usim import __version__ as usim_version
 
     about: dict[str, Any] = {
-        "frames": source,
-        "method": {label: denoiser.describe() for label, denoiser in denoisers.items()},
         "versions": {"s2s": s2s_version, "usim": usim_version, **{name: version(name) for name in libraries}},
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }

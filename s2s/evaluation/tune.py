@@ -180,7 +180,7 @@ def _beside(values: Sequence[Any], value: Any) -> list[Any]:
 
 
 def _between(one: float, other: float, values: Sequence[Any]) -> float | None:
-    """A value halfway between two, of the kind of all values: odd, whole, or with two digits; None where there is none."""
+    """A value halfway between two, of the kind of all: odd, whole, or with two digits; None where there is none."""
     if all(isinstance(value, int) for value in values):
         step = 2 if all(value % 2 for value in values) else 1
         middle: float = one + step * round((other - one) / (2 * step))

@@ -38,7 +38,7 @@ class Kuan(Lee):
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {"window": 9}}
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {
         "window": (3, 5, 7, 9, 11, 13, 15, 19, 25, 31),
-        "looks": ("auto", 0.7, 1.0, 1.5, 2.5),
+        "looks": ("auto", 0.35, 0.5, 0.7, 1.0, 1.5, 2.5),
     }
 
     def weight(self, variation: NDArray[np.float64], speckle: float) -> NDArray[np.float64]:

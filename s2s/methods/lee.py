@@ -43,7 +43,7 @@ class Lee(IntensityFilter):
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {}}
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {
         "window": (3, 5, 7, 9, 11, 13, 15, 19, 25, 31),
-        "looks": ("auto", 0.7, 1.0, 1.5, 2.5),
+        "looks": ("auto", 0.35, 0.5, 0.7, 1.0, 1.5, 2.5),
     }
 
     def __init__(self, *, window: int = 11, looks: float | str = "auto") -> None:
