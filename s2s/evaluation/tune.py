@@ -70,7 +70,7 @@ class FromSimulation:
 
     def open(self) -> list[Scene]:
         """Simulate them; raises ConfigError for a bad phantom, DataError for images too small."""
-        found = []
+        found: list[Scene] = []
         for case in cases_of(self.source):
             view = FrameView.of(case.frames[IMAGE])
             noisy = view.noisy_db.astype(np.float32)
@@ -99,7 +99,7 @@ class FromFiles:
 
     def open(self) -> list[Scene]:
         """Read them; raises DataError for one that can't be read, or holds no speckle."""
-        found = []
+        found: list[Scene] = []
         for path, number in self.items:
             image = open_image(path, self.stated)
             noisy = np.minimum(shown_db(image.frames[number], image.domain), 0.0).astype(np.float32)
@@ -135,9 +135,9 @@ def search(
 
     grid: values by setting, the strength first.  start: settings where the search begins.
 
-    The strength is swept, then every other setting; then the best one's neighbours in the grid are tried, setting by
-    setting, as long as that helps; at last values of the strength between the best one and its neighbours. The
-    score of equal settings is asked for once.
+    The strength is swept, then every other setting; then the best one's neighbours in the grid are tried, as long as
+    that helps: one setting after the other, and where none helps alone, the strength together with another one; at
+    last values of the strength between the best one and its neighbours. The score of equal settings is asked for once.
 
     >>> search({"a": (1.0, 2.0, 4.0)}, {"a": 1.0}, lambda settings: -abs(settings["a"] - 2.4))
     ({'a': 2.4}, 6)
@@ -157,11 +157,17 @@ def search(
     best = dict(start)
     for key in grid:
         best = best_of([{**best, key: value} for value in values[key]], best)
+    strength, *others = grid
     before: Settings = {}
     while best != before:
         before = best
         best = best_of([{**best, key: value} for key in grid for value in _beside(values[key], best[key])], best)
-    strength = next(iter(grid))
+        if best == before:
+            stronger = [{**best, strength: value} for value in _beside(values[strength], best[strength])]
+            both = [
+                {**one, key: value} for one in stronger for key in others for value in _beside(values[key], best[key])
+            ]
+            best = best_of(both, best)
     for _ in range(HALVINGS):
         chosen, kind = best[strength], values[strength]
         between = (_between(chosen, value, kind) for value in _beside(kind, chosen))
