@@ -18,7 +18,7 @@ import numpy as np
 
 from s2s.denoise import Denoiser, load
 from s2s.evaluation.controls import NOISY, Image
-from s2s.evaluation.files import functions, load_denoisers
+from s2s.evaluation.files import expanded, functions, load_denoisers
 from s2s.evaluation.results import Cost, Evaluation
 from usim.errors import UsimError
 from usim.workers import Event, map_items
@@ -75,7 +75,7 @@ def with_costs(
 
     specs: what `s2s.load` takes, each a method of the evaluation.  check: see `measured_costs`.
     """
-    labels = dict(zip(load_denoisers(specs, device), specs, strict=True))
+    labels = dict(zip(load_denoisers(specs, device), (spec for _, spec in expanded(specs)), strict=True))
     costs = measured_costs(labels, evaluation.pictures[0].images[NOISY], device, check)
     about = {**evaluation.about, "machine": machine(device)}
     return replace(evaluation, costs={**evaluation.costs, **costs}, about=about)

@@ -24,6 +24,11 @@ def filters() -> tuple[str, ...]:
     return tuple(name for name in METHODS if issubclass(method_class(name), Filter))
 
 
+def expanded(specs: Sequence[str]) -> list[tuple[str, str]]:
+    """(label, spec) of all that is asked for: the methods of files that `s2s tune -o` wrote, or "" and a spec."""
+    return [one for spec in specs for one in (read_specs(Path(spec)) if spec.endswith(".json") else [("", spec)])]
+
+
 def load_denoisers(specs: Sequence[str], device: str = "cpu") -> dict[str, Denoiser]:
     """Denoisers by label: what was asked for, with the method's name before a checkpoint's path.
 
@@ -31,8 +36,7 @@ def load_denoisers(specs: Sequence[str], device: str = "cpu") -> dict[str, Denoi
     Raises ConfigError for one that is asked for twice, and what `s2s.load` and `read_specs` raise.
     """
     found: dict[str, Denoiser] = {}
-    asked = [one for spec in specs for one in (read_specs(Path(spec)) if spec.endswith(".json") else [("", spec)])]
-    for tuned, spec in asked:
+    for tuned, spec in expanded(specs):
         denoiser = load(spec, device=device)
         label = tuned or (f"{denoiser.name} ({spec.rstrip('/')})" if denoiser.checkpoint else spec)
         if label in found:

@@ -41,13 +41,14 @@ WAYS: tuple[By, ...] = ("truth", "self", "default")
 class Scene:
     """One image to tune on: (H, W) in dB, clipped to its dynamic range; the truth where there is one.
 
-    views: the image with hidden blocks.
+    views: the image with hidden blocks.  inside: where there is an image at all (H, W); everywhere for None.
     """
 
     noisy: Image
     dynamic_range: float
     views: tuple[Hidden, ...]
     truth: NDArray[np.float64] | None = None
+    inside: NDArray[np.bool_] | None = None
 
 
 class Scenes(Protocol):
@@ -75,7 +76,7 @@ class FromSimulation:
             view = FrameView.of(case.frames[IMAGE])
             noisy = view.noisy_db.astype(np.float32)
             hidden = _views(noisy, (self.source.seed, len(found)), f"{case.suite}, scene {case.scene}")
-            found.append(Scene(noisy, view.dynamic_range, hidden, view.truth_db))
+            found.append(Scene(noisy, view.dynamic_range, hidden, view.truth_db, view.insonified))
         return found
 
 
@@ -258,7 +259,7 @@ def choose(name: str, by: By, scenes: Sequence[Scene], *, tell: Callable[[], Non
 
 def _psnrs(denoise: Denoise, scenes: Sequence[Scene]) -> list[float]:
     return [
-        psnr(denoise(scene.noisy.copy()), scene.truth, scene.dynamic_range)
+        psnr(denoise(scene.noisy.copy()), scene.truth, scene.dynamic_range, scene.inside)
         for scene in scenes
         if scene.truth is not None
     ]
@@ -276,8 +277,8 @@ def _measured(choice: Choice, scenes: Sequence[Scene]) -> Choice:
     fitted = []
     for scene in scenes:
         if scene.truth is not None:
-            clean = tone_fit(denoise(scene.noisy.copy()), scene.truth, scene.dynamic_range)
-            fitted.append(psnr(clean, scene.truth, scene.dynamic_range))
+            clean = tone_fit(denoise(scene.noisy.copy()), scene.truth, scene.dynamic_range, scene.inside)
+            fitted.append(psnr(clean, scene.truth, scene.dynamic_range, scene.inside))
     return replace(found, psnr=tuple(_psnrs(denoise, scenes)), psnr_fit=tuple(fitted))
 
 
