@@ -44,9 +44,16 @@ class Scores:
         truths = {metric.truth for metric in METRICS.values()}
         found: dict[str, list[Metric]] = {}
         for metric in METRICS.values():
-            if metric.name in self.evaluation.metrics and metric.name not in truths:
+            if metric.name in self.measured and metric.name not in truths:
                 found.setdefault(metric.group, []).append(metric)
         return found
+
+    @cached_property
+    def measured(self) -> frozenset[str]:
+        """Names of the metrics that some row has in some scene."""
+        return frozenset(
+            name for row in self.evaluation.rows for name, value in row.scores.items() if not math.isnan(value)
+        )
 
     @cached_property
     def families(self) -> Mapping[str, list[str]]:

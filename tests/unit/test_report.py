@@ -189,6 +189,7 @@ def test_what_was_not_measured_is_a_dash():
     text = page(scores.evaluation, "nothing")
     read(text)
     assert "nan" not in html_text(text)
+    assert "Not measured in any scene: edge (it needs " in html_text(text)
     assert not re.search(r'data-key="-?(nan|inf)"', text)
     assert scores.truth("psnr") != scores.truth("psnr")
     assert math.isnan(scores.badness("m", "edge_mm"))
