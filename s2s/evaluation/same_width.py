@@ -21,7 +21,7 @@ from s2s.evaluation.statistics import CONFIDENCE, RESAMPLES, SEED, Interval, stu
 Array = NDArray[np.float64]
 
 #: Edge widths at which methods are compared, over the truth's own.
-FACTORS = (1.25, 1.5, 2.0)
+FACTORS = (1.5, 2.0, 2.5)
 #: What is kept of every strength and scene; the first is the width at which all else is read off.
 EDGE, TRUE_EDGE, SCORES = "edge_mm", "edge_true_mm", ("gcnr_above_sham", "detect", "psnr_fit")
 #: Share of resamples that must reach a width for an interval there.

@@ -213,7 +213,7 @@ def test_sweeps_are_gathered_in_order():
     np.testing.assert_array_equal(one.edge, [[1, np.nan], [np.nan, 1]])
     np.testing.assert_array_equal(one.true_edge, [0.5, 0.5])
     np.testing.assert_array_equal(two.gcnr, [[0.3, np.nan]])
-    assert widths((one, two)) == (0.625, 0.75, 1.0)
+    assert widths((one, two)) == (0.75, 1.0, 1.25)
     assert sweeps_of({}) == ()
     assert told(()) == []
 
