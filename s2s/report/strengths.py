@@ -83,4 +83,6 @@ def _table(known: dict[str, Look], sweeps: tuple[Sweep, ...]) -> str:
 def _cell(one: Interval, digits: int, why: str = "") -> Cell:
     low, high = number(one.low, digits), number(one.high, digits)
     ends = f"<small>{low} to {high}</small>" if not math.isnan(one.low) else ""
-    return Cell(f"{number(one.mean, digits)}{ends}{f'<small>{escape(why)}</small>' if why else ''}", -one.mean)
+    if why:
+        return Cell(f"{number(one.mean, digits)}<small>{escape(why)}</small>", classes="why")
+    return Cell(f"{number(one.mean, digits)}{ends}", -one.mean)
