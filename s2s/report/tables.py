@@ -39,8 +39,8 @@ def score_tables(scores: Scores) -> str:
         parts.append(f'<div><h3 id="scores-{anchor(group)}">{escape(group)}</h3>{inside}{remarks}</div>')
     missing = [METRICS[name] for name in scores.evaluation.metrics if name in METRICS and name not in scores.measured]
     told = [f"{metric.title} (it needs {metric.needs})" if metric.needs else metric.title for metric in missing]
-    parts.append(note(f"Not measured in any scene: {escape(', '.join(told))}.") if told else "")
-    return f'<div class="groups">{"".join(parts)}</div>'
+    left_out = note(f"Not measured in any scene: {escape(', '.join(told))}.") if told else ""
+    return f'<div class="groups">{"".join(parts)}</div>{left_out}'
 
 
 def suite_tables(scores: Scores) -> str:
