@@ -41,7 +41,7 @@ def table(evaluation: Evaluation, found: Verdict) -> str:
         metrics = [METRICS[name] for name in names if name in evaluation.metrics]
         parts += [aligned(_rows(evaluation, found, metrics, costs))] if metrics else []
     parts += [text] if (text := at_same_width(evaluation)) else []
-    return "\n\n".join([*parts, "\n".join(notes(evaluation))])
+    return "\n\n".join([*parts, "\n".join([*notes(evaluation), *found.warnings(*DETAIL, *CONDUCT)])])
 
 
 def at_same_width(evaluation: Evaluation) -> str:
@@ -89,7 +89,7 @@ def notes(evaluation: Evaluation) -> list[str]:
     over = f"means over {scenes} scenes{f' of {suites} suites' if suites > 1 else ''}, with 95 % bootstrap intervals"
     lines = [
         over if scenes > suites else "one scene: no intervals; ask for two or more with --frames",
-        "* can be fooled, ! won by a control: neither chooses a winner, see the verdict",
+        "* can be fooled, ! won by a control: neither chooses a winner",
     ]
     missing = [METRICS[name] for name in (*DETAIL, *CONDUCT) if name in evaluation.metrics]
     missing = [one for one in missing if not any(evaluation.mean(name, one.name).count for name in evaluation.methods)]

@@ -82,6 +82,14 @@ class Verdict:
     families: tuple[Finding, ...]
     statement: tuple[str, ...]
 
+    def warnings(self, *metrics: str) -> list[str]:
+        """A sentence for each reason why metrics choose nobody, with their titles; of these metrics, or of all."""
+        by_reason: dict[str, list[str]] = {}
+        for one in self.findings:
+            if one.warning and (not metrics or one.metric in metrics):
+                by_reason.setdefault(one.warning, []).append(metric_of(one.metric).title)
+        return [f"Warning: no winner by {', '.join(titles)}: {reason}." for reason, titles in by_reason.items()]
+
     def of(self, metric: str) -> Finding | None:
         """The finding of a metric, None when it was not measured."""
         return next((one for one in (*self.findings, *self.families) if one.metric == metric), None)
@@ -200,8 +208,7 @@ def _statement(evaluation: Evaluation, findings: tuple[Finding, ...]) -> tuple[s
             "A lead is real when its 95 % interval leaves out 0, and held when it still does if the intervals of all "
             "these leads are made wide enough to be right together."
         )
-    lines += _warnings(findings)
-    left_out = dict.fromkeys(name for one in findings for name in one.left_out)
+    left_out = dict.fromkeys(name for one in findings for name in one.left_out if name not in evaluation.controls)
     if left_out:
         lines.append(f"Not ranked by some metrics, since they were not measured in every scene: {', '.join(left_out)}.")
     return tuple(lines)
@@ -242,15 +249,6 @@ def _said(lead: Interval | None, metric: Metric, unit: str, who: str) -> str:
     low, high = (_number(end, metric) for end in (lead.low, lead.high))
     ends = "" if math.isnan(lead.low) else f" [{low}, {high}]"
     return f", {_number(lead.mean, metric)}{ends}{unit} {word} {who}"
-
-
-def _warnings(findings: tuple[Finding, ...]) -> list[str]:
-    """A sentence for each reason why metrics choose nobody, with their titles."""
-    by_reason: dict[str, list[str]] = {}
-    for one in findings:
-        if one.warning:
-            by_reason.setdefault(one.warning, []).append(metric_of(one.metric).title)
-    return [f"Warning: no winner by {', '.join(titles)}: {reason}." for reason, titles in by_reason.items()]
 
 
 def _number(value: float, metric: Metric) -> str:
