@@ -30,7 +30,11 @@ def to_json(evaluation: Evaluation) -> str:
     content = {
         "format": "s2s-evaluation/2",
         "about": dict(evaluation.about),
-        "verdict": {"statement": [*said.statement, *said.warnings()], "findings": [_finding(one) for one in said.findings]},
+        "verdict": {
+            "statement": list(said.statement),
+            "warnings": said.warnings(),
+            "findings": [_finding(one) for one in said.findings],
+        },
         "definitions": {name: asdict(metric_of(name)) for name in evaluation.metrics},
         "methods": [
             {

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2s.evaluation.results import Evaluation
+from s2s.evaluation.same_width import at_edge_width, difference_at_edge_width, widths
 from s2s.evaluation.statistics import Interval, interval
 from s2s.metrics.battery import metric_of
 from s2s.metrics.metric import Metric
@@ -199,7 +200,7 @@ def _statement(evaluation: Evaluation, findings: tuple[Finding, ...]) -> tuple[s
     if len(evaluation.methods) == len(evaluation.controls):
         return ("There is no method to judge: the rows are controls.",)
     choosing = [one for one in findings if one.winner]
-    lines = _headlines(choosing)
+    lines = [*_headlines(choosing), *_at_same_width(evaluation)]
     if not any(metric_of(one.metric).group == _NEAREST for one in choosing):
         lines = ["Nobody is said to be nearest to the truth.", *lines]
     if choosing:
@@ -212,6 +213,29 @@ def _statement(evaluation: Evaluation, findings: tuple[Finding, ...]) -> tuple[s
     if left_out:
         lines.append(f"Not ranked by some metrics, since they were not measured in every scene: {', '.join(left_out)}.")
     return tuple(lines)
+
+
+def _at_same_width(evaluation: Evaluation) -> list[str]:
+    """Who tells lesions best where all edges are equally wide, in the middle of the widths that are compared."""
+    if not evaluation.sweeps:
+        return []
+    compared = widths(evaluation.sweeps)
+    width, title = compared[len(compared) // 2], metric_of("gcnr_above_sham").title
+    means = [(at_edge_width(sweep, width).mean, sweep) for sweep in evaluation.sweeps]
+    reached = sorted((pair for pair in means if not math.isnan(pair[0])), key=lambda pair: -pair[0])
+    head = f"With edges equally wide ({width:.2f} mm)"
+    if len(reached) < 2:
+        return [f"{head} nobody can be compared: {len(reached)} of {len(means)} can be made to have them."]
+    (mean, first), (_, second) = reached[:2]
+    if first.method not in evaluation.methods:
+        return [f"{head} no method tells lesions better than {first.method}, which is no denoiser."]
+    lead = difference_at_edge_width(first, second, width)
+    ends = "" if math.isnan(lead.low) else f" [{lead.low:.3f}, {lead.high:.3f}]"
+    real = "" if lead.is_real else ", from which it is not told apart"
+    return [
+        f"{head} {first.method} tells lesions best: {title} {mean:.3f}, {lead.mean:.3f}{ends} over the next, "
+        f"{second.method}{real}."
+    ]
 
 
 def _wins(choosing: list[Finding]) -> str:

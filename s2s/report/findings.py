@@ -23,13 +23,11 @@ _HEADS = (
     "ahead of the best control by",
     "that control",
 )
-#: How the statement's lines begin that are told apart from the others.
-_WARNING = "Warning: "
 
 
 def verdict_text(scores: Scores) -> str:
     """The statement, the metrics that choose somebody as a table, and those that choose nobody with their reasons."""
-    told = [scores.shorten(line) for line in scores.verdict.statement if not line.startswith(_WARNING)]
+    told = [scores.shorten(line) for line in scores.verdict.statement]
     lead = f'<p class="lead">{escape(told[0])}</p>' if told else ""
     more = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in told[1:])}</ul>" if told[1:] else ""
     lines = [_line(scores, one) for one in scores.verdict.findings if one.winner]

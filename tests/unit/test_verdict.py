@@ -1,5 +1,6 @@
 """The verdict: who wins, what is real, and which metrics may not choose."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from s2s.evaluation.controls import controls
 from s2s.evaluation.results import Evaluation, Row
+from s2s.evaluation.same_width import Sweep
 from s2s.evaluation.verdict import verdict
 from s2s.metrics.battery import METRICS
 from s2s.metrics.metric import Metric
@@ -101,7 +103,11 @@ def test_a_metric_that_ranks_a_control_first_chooses_nobody(control):
     assert control in one.warning
     assert not one.is_real
     assert found.statement[0] == "Nobody is said to be nearest to the truth."
-    assert any(line.startswith("Warning: no winner by PSNR: ") and control in line for line in found.statement)
+    (warning,) = found.warnings()
+    assert warning.startswith("Warning: no winner by PSNR: ")
+    assert control in warning
+    assert found.warnings("quality") == [warning]
+    assert found.warnings("other") == []
 
 
 def test_a_control_that_is_not_told_apart_from_the_first_counts_as_first():
@@ -146,7 +152,7 @@ def test_one_scene_gives_no_interval_and_no_winner():
     assert one.ranking[0] == "nlm"
     assert one.winner == ""
     assert "one scene only" in one.warning
-    assert any("no interval" in line for line in found.statement)
+    assert any("no interval" in line for line in found.warnings())
 
 
 def test_a_method_alone_is_compared_with_the_best_control():
@@ -175,3 +181,25 @@ def test_names_of_methods_mean_nothing():
     two = verdict(evaluation_of({"truth": 30.0 + WOBBLE, "nlm": 29.0}))
     assert one.of("quality").over_runner_up == two.of("quality").over_runner_up
     assert two.of("quality").winner == "truth"
+
+
+def sweep_of(method, gcnr, edges=(0.6, 1.0, 1.4)):
+    """A method whose edges grow with its strength, at one gCNR+ but for what each scene adds."""
+    edge, score = np.tile(np.array(edges)[:, None], SCENES), np.tile(gcnr + 0.01 * HARD / 3.0, (3, 1))
+    scores = {"gcnr_above_sham": score, "detect": score, "psnr_fit": score}
+    return Sweep(method, ("a", "b", "c"), tuple(("s", k) for k in range(SCENES)), edge, np.full(SCENES, 0.5), scores)
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "said"),
+    [
+        ((("a", 0.6), ("b", 0.7), ("control gaussian", 0.5)), "b tells lesions best: gCNR+ 0.7"),
+        ((("a", 0.6), ("control gaussian", 0.65)), "no method tells lesions better than control gaussian"),
+        ((("a", 0.6, (2.0, 3.0, 4.0)), ("control gaussian", 0.5)), "nobody can be compared: 1 of 2"),
+    ],
+)
+def test_at_the_same_edge_width_one_sentence_says_who_tells_lesions_best(sweeps, said):
+    found = evaluation_of({"a": 30.0, "b": 31.0})
+    found = dataclasses.replace(found, sweeps=tuple(sweep_of(*one) for one in sweeps))
+    (line,) = [line for line in verdict(found).statement if line.startswith("With edges equally wide (1.00 mm)")]
+    assert said in line
