@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -30,15 +31,17 @@ def expanded(specs: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def load_denoisers(specs: Sequence[str], device: str = "cpu") -> dict[str, Denoiser]:
-    """Denoisers by label: what was asked for, with the method's name before a checkpoint's path.
+    """Denoisers by label: a filter as it was asked for, a checkpoint by its method, with its path where there are two.
 
     A file that `s2s tune -o` wrote stands for all that was tuned, such as "nlm:h=1.4 (tuned)".
     Raises ConfigError for one that is asked for twice, and what `s2s.load` and `read_specs` raise.
     """
+    loaded = [(tuned, spec, load(spec, device=device)) for tuned, spec in expanded(specs)]
+    trained = Counter(denoiser.name for _, _, denoiser in loaded if denoiser.checkpoint)
     found: dict[str, Denoiser] = {}
-    for tuned, spec in expanded(specs):
-        denoiser = load(spec, device=device)
-        label = tuned or (f"{denoiser.name} ({spec.rstrip('/')})" if denoiser.checkpoint else spec)
+    for tuned, spec, denoiser in loaded:
+        name = denoiser.name if trained[denoiser.name] == 1 else f"{denoiser.name} ({spec.rstrip('/')})"
+        label = tuned or (name if denoiser.checkpoint else spec)
         if label in found:
             raise ConfigError(f"--method: {spec!r} is given twice; name each method once")
         found[label] = denoiser

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -338,6 +339,14 @@ def test_the_command_scores_filters(tmp_path, phantom, capsys):
     again = evaluate({"filter": lambda _: lee}, [Case("s", 0, {IMAGE: frame})])
     (row,) = [row for row in content["rows"] if row["method"] == "lee" and row["scene"] == 0]
     assert again.rows[0].scores["psnr"] == pytest.approx(row["scores"]["psnr"])
+
+
+def test_checkpoints_are_called_by_their_method_and_by_their_path_where_there_are_two(tmp_path):
+    golden = Path(__file__).parents[1] / "golden" / "s2s-1.pt"
+    (other := tmp_path / "other.pt").write_bytes(golden.read_bytes())
+    (label, one), _ = files.load_denoisers([str(golden), "nlm"]).items()
+    assert label == one.name
+    assert list(files.load_denoisers([str(golden), str(other)])) == [f"{label} ({golden})", f"{label} ({other})"]
 
 
 def test_the_command_reads_data(tmp_path, phantom, capsys):
