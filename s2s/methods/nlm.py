@@ -42,8 +42,8 @@ class Nlm(Filter):
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {"patch": 11}}
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {
         "h": (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.1, 2.6),
-        "patch": (5, 7, 9, 11, 15),
-        "distance": (5, 7, 9, 11, 15),
+        "patch": (5, 7, 9, 11, 15, 19),
+        "distance": (5, 7, 9, 11, 15, 20),
     }
 
     def __init__(self, *, patch: int = 9, distance: int = 11, h: float = 1.2) -> None:
