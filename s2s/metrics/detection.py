@@ -25,7 +25,7 @@ METRICS = (
     ),
     Metric(
         "gcnr_above_sham", "gCNR+", "detection", "gCNR above that of the same places without lesions",
-        truth=1.0, digits=3, needs=WITHOUT,
+        truth=1.0, digits=3, fooled_by="a stretch that cuts levels off", needs=WITHOUT,
     ),
     Metric(
         "detect", "detect", "detection", "how often a lesion stands out more than a place without one, its place known",

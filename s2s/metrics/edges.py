@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 _NEEDS = "edges of regions of 2 mm or more on both sides and 5 dB or more"
 METRICS = (
     Metric("edge_mm", "edge", "resolution", "10 to 90 % width of the edges of regions", "mm", "nearer", "edge_true_mm",
-           needs=_NEEDS),
+           fooled_by="a stretch that cuts levels off", needs=_NEEDS),
     Metric("edge_true_mm", "edge of the truth", "resolution", "the same of truth/bmode", "mm", "none", needs=_NEEDS),
     Metric("edge_skipped", "left out", "resolution", "regions too small, of less than 5 dB true contrast, or with an "
            "edge that is lost", better="none", digits=0, needs="regions"),
