@@ -112,8 +112,8 @@ report: core
 		[ -e runs/$$name/best.pt ] || $(BIN)/s2s train --sim --method $$name --steps 2000 -o runs/$$name || exit 1; \
 	done
 	$(BIN)/s2s tune --sim -o docs/report/tuned.json
-	$(BIN)/s2s evaluate --sim $(REPORTED) -o docs/report/report.html --csv docs/report/report.csv
-	$(BIN)/s2s evaluate --sim --engine sir --frames 4 $(REPORTED) -o docs/report/sir.html --csv docs/report/sir.csv
+	$(BIN)/s2s evaluate --sim $(REPORTED) -o docs/report/report.html
+	$(BIN)/s2s evaluate --sim --engine sir --frames 4 $(REPORTED) --pictures 0 -o docs/report/sir.html
 
 lint: dev
 	$(BIN)/ruff check .

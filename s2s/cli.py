@@ -159,6 +159,8 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
 @click.option("--seed", type=click.IntRange(0), help="Of the simulation, 0 by default; never meets that of a training.")
 @click.option("--engine", type=click.Choice(["psf", "sir"]), help="With --sim: what makes the images; sir is exact.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="HTML", help="Write a page with pictures.")
+@click.option("--pictures", type=click.IntRange(0), default=1, show_default=True,
+              help="How many scenes of each suite the page shows.")  # fmt: skip
 @click.option("--json", type=click.Path(path_type=Path), metavar="JSON", help="Write every score of every scene.")
 @click.option("--csv", type=click.Path(path_type=Path), metavar="CSV", help="Write the means, a line for each figure.")
 @click.option("--sweep/--no-sweep", default=True, show_default=True, help="Compare methods at the same edge width too.")
@@ -167,7 +169,7 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
 @click.pass_context
 def evaluate(context: click.Context, /, sim: str | None, data: Path | None, real: Path | None,
              method: tuple[str, ...], frames: int | None, seed: int | None, engine: str | None, output: Path | None,
-             json: Path | None, csv: Path | None, sweep: bool, workers: int | None, device: str,
+             pictures: int, json: Path | None, csv: Path | None, sweep: bool, workers: int | None, device: str,
              **stated: Any) -> None:  # fmt: skip
     """Score methods against the truth, all of them on the same scenes: a table, an HTML page, JSON, CSV.
 
@@ -208,7 +210,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, real
     source.open()
     with _bar(context, len(source.items)) as listen:
         about = files.origin(told, denoisers, _command(context))
-        job = run.Job(source, specs, device, sweep=sweep)
+        job = run.Job(source, specs, device, pictures, sweep)
         result = run.evaluate_in_processes(job, workers or run.processes(device), listen=listen, about=about)
     result = cost.with_costs(result, specs, device, context.obj["interrupts"].check)
     found = verdict.verdict(result)

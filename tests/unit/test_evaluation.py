@@ -321,7 +321,7 @@ def test_the_command_scores_filters(tmp_path, phantom, capsys):
     page_path, json_path = tmp_path / "new" / "r.html", tmp_path / "r.json"
     words = ["evaluate", "--sim", str(phantom), "-m", "gaussian:sigma=2.5", "-m", "lee", "--frames", "2", "--seed", "9"]
     words += ["-o", str(page_path), "--json", str(json_path), "--csv", str(tmp_path / "r.csv")]
-    assert main([*words, "--workers", "1"]) == 0
+    assert main([*words, "--workers", "1", "--pictures", "0"]) == 0
     shown = capsys.readouterr()
     assert re.search(r"^gaussian:sigma=2.5 +\d\d\.\d\d", shown.out, re.MULTILINE)
     content = json.loads(json_path.read_text())
@@ -332,6 +332,7 @@ def test_the_command_scores_filters(tmp_path, phantom, capsys):
     assert [method["cost"]["parameters"] for method in content["methods"][:3]] == [0, 0, None]
     assert "one thread" in content["about"]["machine"]
     assert page_path.read_text().startswith("<!doctype html>")
+    assert "data:image/png" not in page_path.read_text()
     assert (tmp_path / "r.csv").read_text().startswith("method,control,suite,metric,")
     frame = usim.simulate(phantom, seed=judged_seed(9))
     image = np.clip(frame.bmode, -60, 0)
