@@ -210,7 +210,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, real
     source.open()
     with _bar(context, len(source.items)) as listen:
         about = files.origin(told, denoisers, _command(context))
-        job = run.Job(source, specs, device, pictures, sweep)
+        job = run.Job(source, specs, device, max(pictures, 1), sweep)  # costs are measured on a picture
         result = run.evaluate_in_processes(job, workers or run.processes(device), listen=listen, about=about)
     result = cost.with_costs(result, specs, device, context.obj["interrupts"].check)
     found = verdict.verdict(result)
@@ -223,7 +223,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, real
     if output is not None:
         from s2s.report.page import write_report
 
-        write_report(result, output)
+        write_report(result.showing(pictures), output)
         if not context.obj["quiet"]:
             click.echo(f"report: {output}")
     run.refuse_failures(result)

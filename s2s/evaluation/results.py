@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -91,6 +91,10 @@ class Evaluation:
     def scenes(self) -> tuple[tuple[str, int], ...]:
         """(suite, scene) of all scenes, suite by suite."""
         return tuple(dict.fromkeys((row.suite, row.scene) for row in self.rows))
+
+    def showing(self, pictures: int) -> Evaluation:
+        """The same with the pictures of the first scenes of each suite only."""
+        return replace(self, pictures=tuple(one for one in self.pictures if one.scene < pictures))
 
     @cached_property
     def suites(self) -> tuple[str, ...]:
