@@ -152,7 +152,9 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
     help="A checkpoint, the folder of a training, a filter such as nlm or lee:window=9, or the JSON file of s2s tune; "
     "once for each; every filter when none is named.",
 )  # fmt: skip
-@click.option("--frames", type=click.IntRange(1), help="Scenes of each suite, 12 by default; all of data and images.")
+@click.option(
+    "--frames", type=click.IntRange(1, 100_000), help="Scenes of each suite, 12 by default; all of data and images."
+)
 @click.option("--domain", type=click.Choice(["log", "envelope", "db"]), help="With --real: what the numbers are.")
 @click.option("--dynamic-range", type=float, metavar="DB", help="With --real: decibels between black and white.")
 @click.option("--white", type=float, metavar="VALUE", help="With --real: the value that is 0 dB.")
@@ -263,7 +265,9 @@ def _evaluate_real(
               help="Simulate images of this phantom; evaluation/validation when no name follows.")  # fmt: skip
 @click.option("--data", multiple=True, type=click.Path(), metavar="PATH",
               help="Or take images from files or folders, without truth; may be given several times.")  # fmt: skip
-@click.option("--frames", type=click.IntRange(1), help="Images: 8 of a simulation by default, the first 8 of data.")
+@click.option(
+    "--frames", type=click.IntRange(1, 100_000), help="Images: 8 of a simulation by default, the first 8 of data."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Of the simulation and of what is hidden; its images are never those of an evaluation.")  # fmt: skip
 @click.option("--domain", type=click.Choice(["log", "envelope", "db"]), help="With --data: what the numbers are.")

@@ -56,6 +56,17 @@ class Case:
     changed: bool = False
     swept: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise DataError for looks that do not lie on the same pixels: they can't be draws of one scene."""
+        first = self.frames[IMAGE]
+        for role, frame in self.frames.items():
+            if role.startswith(LOOK) and not _same_pixels(first, frame):
+                raise DataError(
+                    f"{self.suite}, scene {self.scene}: {role} has {_pixels_of(frame)}, the first look "
+                    f"{_pixels_of(first)}; looks of a scene must have the same: keep runs of usim generate in folders "
+                    "of their own"
+                )
+
     def tasks(self) -> Iterator[Task]:
         """Every image that a method is given, the one that all metrics judge first."""
         for role, frame in self.frames.items():
@@ -216,6 +227,15 @@ class Stored:
 def cases_of(source: Source) -> Iterator[Case]:
     """Every scene of a source, made when it is asked for."""
     return map(source.open(), source.items)
+
+
+def _same_pixels(first: Frame, second: Frame) -> bool:
+    return all(np.array_equal(getattr(first.axes, name), getattr(second.axes, name)) for name in ("x", "z"))
+
+
+def _pixels_of(frame: Frame) -> str:
+    (depth, width), (z, x) = frame.bmode.shape, (np.ptp(axis) * 1e3 for axis in (frame.axes.z, frame.axes.x))
+    return f"{depth} x {width} pixels over {z:.4g} x {x:.4g} mm"
 
 
 def _with(phantom: Phantom, **changes: Any) -> Phantom:

@@ -38,8 +38,9 @@ def evaluate(
     suite are kept to be looked at, from number 0.  about: told in reports as it is.  sweeps: methods at several
     strengths, run on the scenes that ask for it, see s2s.evaluation.same_width.
 
-    A method that makes nan, inf or another shape fails there: its scores of that scene are missing, and the rest
-    goes on. Raises ConfigError for a method with a control's name, DataError for no scenes.
+    A method that makes nan, inf, pixels that are no real numbers, or another shape fails there: its scores of that
+    scene are missing, and the rest goes on. Raises ConfigError for a method with a control's name, DataError for no
+    scenes.
 
     >>> evaluate({"blur": lambda image: gaussian_filter(image, 2)}, cases_of(Simulated(scenes=4)))  # doctest: +SKIP
     """
@@ -228,7 +229,7 @@ def _swept(
 def run_on(denoise: Denoise, given: Image) -> tuple[Image, float]:
     """The image that a method makes of a copy of its own, and the seconds it took.
 
-    Raises DataError for nan, inf or another shape.
+    Raises DataError for nan, inf, pixels that are no real numbers, or another shape.
     """
     copy = given.copy()
     start = time.perf_counter()
@@ -236,10 +237,14 @@ def run_on(denoise: Denoise, given: Image) -> tuple[Image, float]:
     seconds = time.perf_counter() - start
     if result.shape != given.shape:
         raise DataError(f"it made an image of shape {result.shape} from {given.shape}; the shape must stay")
-    wrong = int((~np.isfinite(result)).sum())
+    if result.dtype.kind not in "fiu":
+        raise DataError(f"it made pixels of type {result.dtype}; they must be real numbers, in dB")
+    with np.errstate(over="ignore"):
+        image = result.astype(np.float32)
+    wrong = int((~np.isfinite(image)).sum())
     if wrong:
-        raise DataError(f"{wrong} of its {result.size} pixels are nan or infinite; every pixel must be a number")
-    return result.astype(np.float32), seconds
+        raise DataError(f"{wrong} of its {image.size} pixels are nan or infinite; every pixel must be a number")
+    return image, seconds
 
 
 def _picture(case: Case, task: Task, images: Mapping[str, Image], maps: Mapping[str, Mapping[str, Image]]) -> Picture:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from s2s.denoise import load
 from s2s.evaluation.statistics import Interval, interval
 from s2s.evaluation.table import aligned
-from usim.errors import DataError
+from usim.errors import ConfigError, DataError
 
 #: First field of the file, with the version of what follows.
 FORMAT = "s2s-tuning/1"
@@ -138,7 +139,7 @@ def read_specs(path: Path) -> list[tuple[str, str]]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot read: {error.strerror}; name a file that s2s tune -o wrote") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no JSON, or a damaged one ({error}); make it anew with s2s tune -o") from error
     kind = content.get("format") if isinstance(content, dict) else None
     if kind != FORMAT:
@@ -152,6 +153,16 @@ def read_specs(path: Path) -> list[tuple[str, str]]:
         given = {by: spec for by, spec in specs.items() if spec is not None}
         if not given or not all(isinstance(spec, str) and spec.partition(":")[0] == name for spec in given.values()):
             raise DataError(f"{path}: methods.{name}: holds no settings of it; make it anew with s2s tune -o")
+        for spec in given.values():
+            _refuse_settings(path, name, spec)
         chosen = {by: spec for by, spec in given.items() if by == "truth" or spec != given.get("truth")}
         found += [(f"{spec} ({LABELS[by]})", spec) for by, spec in chosen.items()]
     return found
+
+
+def _refuse_settings(path: Path, name: str, spec: str) -> None:
+    """Raise DataError that names the file for settings that the method does not have."""
+    try:
+        load(spec)
+    except ConfigError as error:
+        raise DataError(f"{path}: methods.{name}: {error}; make it anew with s2s tune -o") from error

@@ -209,6 +209,10 @@ def test_the_table_fits_a_screen(evaluation):
         (lambda image: image[:-1], r"\(95, 96\) from \(96, 96\)"),
         (lambda image: np.where(image < -20, np.nan, image), "pixels are nan"),
         (lambda image: image * np.inf, "are nan or infinite"),
+        (lambda image: np.full(image.shape, 1e300), "are nan or infinite"),
+        (lambda image: image + 1j, "type complex64; they must be real numbers"),
+        (lambda image: image > -30.0, "type bool"),
+        (lambda image: image.astype(object), "type object"),
     ],
 )
 def test_a_broken_method_is_named_and_the_rest_is_made(cases, result, said):
@@ -238,6 +242,15 @@ def test_no_scenes_and_the_names_of_controls_are_refused(cases):
         evaluate({"blur": blur}, [])
     with pytest.raises(ConfigError, match="control"):
         evaluate({NOISY: blur}, cases)
+
+
+def test_looks_on_other_pixels_are_refused(make_frame):
+    frame = make_frame(shape=(40, 12))
+    moved = replace(frame, axes=Axes(frame.axes.x + 1e-3, frame.axes.z * 2))
+    for other, said in ((make_frame(shape=(40, 14)), "40 x 14 pixels"), (moved, "looks of a scene must have the same")):
+        with pytest.raises(DataError, match=f"odd, scene 3: .*{said}"):
+            Case("odd", 3, {IMAGE: frame, "look 1": other})
+    assert Case("odd", 3, {IMAGE: frame, "look 1": replace(frame)}).scene == 3
 
 
 def test_frames_of_any_shape_can_be_scored(make_frame):
@@ -399,6 +412,7 @@ def test_a_failure_ends_with_exit_code_3_after_the_table(tmp_path, phantom, caps
         ("--sim -m median --json report.html", 2, "end its name with .json"),
         ("--sim -m median --csv report.json", 2, "end its name with .csv"),
         ("--data nothing -m median", 3, "nothing: missing"),
+        ("--sim -m median --frames 99999999999", 2, "1<=x<=100000"),
     ],
 )
 def test_refusals_come_before_any_work(tmp_path, monkeypatch, capsys, words, code, said):

@@ -456,7 +456,9 @@ def test_the_file_gives_equal_settings_once(tmp_path):
         (lambda text: '{"format": "s2s-tuning/1", "methods": {"nlm": 3}}', "methods.nlm: holds no settings"),
         (lambda text: text.replace('"nlm:h=1.4,patch=7"', '"lee:window=3"'), "methods.nlm: holds no settings of it"),
         (lambda text: text.replace('"nlm:h=1.4,patch=7"', "7"), "methods.nlm: holds no settings of it"),
-        (lambda text: text.replace("h=1.4", "g=1.4"), "setting 'g' is unknown"),
+        (lambda text: text.replace("h=1.4", "g=1.4"), "tuned.json: methods.nlm: nlm: setting 'g' is unknown"),
+        (lambda text: text.replace("h=1.4", "h=many"), "tuned.json: methods.nlm: nlm: h is 'many'"),
+        (lambda text: "[" * 100_000, "no JSON, or a damaged one"),
         (lambda text: b"\xff\xfe\x00", "no JSON, or a damaged one"),
     ],
 )
