@@ -239,5 +239,8 @@ def _pixels_of(frame: Frame) -> str:
 
 
 def _with(phantom: Phantom, **changes: Any) -> Phantom:
-    """The phantom with some keys of its document replaced."""
-    return phantom_from_dict({**phantom.document, **changes}, base=phantom.base) if changes else phantom
+    """The phantom with some keys of its document replaced; messages name it and them."""
+    if not changes:
+        return phantom
+    source = f"{phantom.source} with another {', '.join(changes)}"
+    return phantom_from_dict({**phantom.document, **changes}, base=phantom.base, source=source)

@@ -20,9 +20,10 @@ Mask = NDArray[np.bool_]
 
 METRICS = (
     Metric("invented", "invented", "honesty", "structures per square centimetre of background that the truth lacks",
-           "/cm²", "lower", 0.0, fooled_by="a constant image; noise that hides them"),
+           "/cm²", "lower", 0.0, fooled_by="a constant image; noise that hides them",
+           needs="2 mm² of background, 1 mm from regions and borders, clear of points and 10 dB above black"),
     Metric("invented_db", "their contrast", "honesty", "mean contrast of these structures, bright or dark", "dB",
-           "lower", 0.0, fooled_by="any curve that compresses grey levels"),
+           "lower", 0.0, fooled_by="any curve that compresses grey levels", needs="such structures"),
 )  # fmt: skip
 
 #: Standard deviation in metres of the smoothing before areas are sought, and side of the square whose mean is the level

@@ -425,6 +425,17 @@ def test_refusals_come_before_any_work(tmp_path, monkeypatch, capsys, words, cod
     assert not list(tmp_path.iterdir())
 
 
+def test_a_phantom_that_the_engine_refuses_is_named(tmp_path, capsys):
+    path = tmp_path / "field.yaml"
+    path.write_text(
+        "probe: L7-4\nimage: {x: [-6 mm, 6 mm], z: [8 mm, 20 mm], pixels: [32, 32]}\n"
+        "background: {echogenicity: 0 dB}\nscatterers: {model: field}\n"
+    )
+    assert main(["evaluate", "--sim", str(path), "--engine", "sir", "-m", "lee", "--frames", "1"]) == 2
+    error = capsys.readouterr().err
+    assert re.match(r"error: \S*field.yaml with another engine:.*sir needs scatterers", error.replace("\n", " "))
+
+
 def test_outputs_are_looked_at_first(tmp_path, monkeypatch):
     (tmp_path / "a.html").mkdir()
     (tmp_path / "file").write_text("")

@@ -99,10 +99,10 @@ def load_phantom(path_or_name: str | Path) -> Phantom:
     return phantom_from_text(decode(raw, path.name), source=path.name, base=path.resolve().parent)
 
 
-def phantom_from_dict(document: dict[str, Any], base: str | Path = ".") -> Phantom:
+def phantom_from_dict(document: dict[str, Any], base: str | Path = ".", source: str = "phantom") -> Phantom:
     """Make a phantom from nested plain data with the keys of a phantom file; errors as for `load_phantom`.
 
-    base: the folder that holds the files it names, or folders below it do.
+    base: the folder that holds the files it names, or folders below it do.  source: the name used in messages.
 
     >>> phantom = phantom_from_dict({
     ...     "probe": "L7-4",
@@ -116,8 +116,8 @@ def phantom_from_dict(document: dict[str, Any], base: str | Path = ".") -> Phant
         # JSON is YAML, and unlike a YAML dump it leaves no doubt whether '1e5' is text or a number.
         text = json.dumps(document, indent=1, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"phantom: expected plain mappings, lists, text and numbers ({error})") from None
-    return phantom_from_text(text, source="phantom", base=base)
+        raise ConfigError(f"{source}: expected plain mappings, lists, text and numbers ({error})") from None
+    return phantom_from_text(text, source=source, base=base)
 
 
 def phantom_from_text(text: str, source: str = "phantom", base: str | Path = ".") -> Phantom:
