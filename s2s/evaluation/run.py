@@ -19,7 +19,7 @@ from s2s.evaluation.strength import Strength, measure, strengths
 from s2s.metrics import draws
 from s2s.metrics.battery import score
 from s2s.metrics.judged import IMAGE, SHAM, Judged
-from usim.errors import ConfigError, DataError, ResourceError
+from usim.errors import ConfigError, DataError, ResourceError, UsimError
 from usim.workers import Event, map_items
 
 
@@ -38,9 +38,9 @@ def evaluate(
     suite are kept to be looked at, from number 0.  about: told in reports as it is.  sweeps: methods at several
     strengths, run on the scenes that ask for it, see s2s.evaluation.same_width.
 
-    A method that makes nan, inf, pixels that are no real numbers, or another shape fails there: its scores of that
-    scene are missing, and the rest goes on. Raises ConfigError for a method with a control's name, DataError for no
-    scenes.
+    A method that raises an error, or makes nan, inf, pixels that are no real numbers, or another shape fails there: its
+    scores of that scene are missing, and the rest goes on. Raises ConfigError for a method with a control's name,
+    DataError for no scenes.
 
     >>> evaluate({"blur": lambda image: gaussian_filter(image, 2)}, cases_of(Simulated(scenes=4)))  # doctest: +SKIP
     """
@@ -202,8 +202,9 @@ def _made(name: str, denoise: Denoise, case: Case, tasks: list[Task]) -> tuple[d
     for task in tasks:
         try:
             image, taken = run_on(denoise, task.given)
-        except DataError as error:
-            failed.append(Failure(name, case.suite, case.scene, task.role, str(error)))
+        except Exception as error:  # whatever a user's function does wrong, the others' scores must not be lost
+            reason = str(error) if isinstance(error, UsimError) else f"{type(error).__name__}: {error}"
+            failed.append(Failure(name, case.suite, case.scene, task.role, reason))
             continue
         made[task.role] = task.undo(image)
         seconds = taken if task.role == IMAGE else seconds

@@ -209,9 +209,10 @@ def _statement(evaluation: Evaluation, findings: tuple[Finding, ...]) -> tuple[s
             "A lead is real when its 95 % interval leaves out 0, and held when it still does if the intervals of all "
             "these leads are made wide enough to be right together."
         )
-    left_out = dict.fromkeys(name for one in findings for name in one.left_out if name not in evaluation.controls)
+    left_out = Counter(name for one in findings for name in one.left_out if name not in evaluation.controls)
     if left_out:
-        lines.append(f"Not ranked by some metrics, since they were not measured in every scene: {', '.join(left_out)}.")
+        counts = ", ".join(f"{name} by {count}" for name, count in left_out.items())
+        lines.append(f"Not ranked by some of {len(findings)} metrics, since a scene could not be measured: {counts}.")
     return tuple(lines)
 
 

@@ -16,11 +16,12 @@ from s2s.metrics.metric import Metric
 Array = NDArray[np.float64]
 
 _GROUP, _NEEDS = "contrast", "regions and background of 5 levels or more over 12 dB or more"
+_STRETCH = "a stretch that is made to fit"
 METRICS = (
     Metric("contrast_slope", "contrast slope", _GROUP, "output dB per true dB, by a line through the mean levels of "
-           "regions and background", better="nearer", truth=1.0, needs=_NEEDS),
+           "regions and background", better="nearer", truth=1.0, fooled_by=_STRETCH, needs=_NEEDS),
     Metric("contrast_range", "contrast range", _GROUP, "output dB from darkest to brightest level, over true dB",
-           better="nearer", truth=1.0, needs=_NEEDS),
+           better="nearer", truth=1.0, fooled_by=_STRETCH, needs=_NEEDS),
     Metric("contrast_bend_db", "contrast bend", _GROUP, "largest distance of a level from that line, in true dB", "dB",
            "lower", 0.0, needs=_NEEDS),
     Metric("black_share", "false black", _GROUP, "share of pixels that are black, and not so in truth/bmode",

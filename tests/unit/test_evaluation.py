@@ -209,6 +209,7 @@ def test_the_table_fits_a_screen(evaluation):
         (lambda image: image[:-1], r"\(95, 96\) from \(96, 96\)"),
         (lambda image: np.where(image < -20, np.nan, image), "pixels are nan"),
         (lambda image: image * np.inf, "are nan or infinite"),
+        (lambda image: image.nothing, "AttributeError: .*nothing"),
         (lambda image: np.full(image.shape, 1e300), "are nan or infinite"),
         (lambda image: image + 1j, "type complex64; they must be real numbers"),
         (lambda image: image > -30.0, "type bool"),
