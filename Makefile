@@ -113,7 +113,6 @@ report: core
 	done
 	$(BIN)/s2s tune --sim -o docs/report/tuned.json
 	$(BIN)/s2s evaluate --sim $(REPORTED) -o docs/report/report.html
-	$(BIN)/s2s evaluate --sim --engine sir --frames 2 $(REPORTED) --pictures 0 -o docs/report/sir.html
 
 lint: dev
 	$(BIN)/ruff check .
