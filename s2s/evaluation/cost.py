@@ -73,8 +73,11 @@ def with_costs(
 ) -> Evaluation:
     """The evaluation with what its methods cost, measured on its first picture; controls keep the time they took.
 
-    specs: what `s2s.load` takes, each a method of the evaluation.  check: see `measured_costs`.
+    specs: what `s2s.load` takes, each a method of the evaluation.  check: see `measured_costs`.  Where the scenes that
+    were to be pictured could not be had, all keep the time they took.
     """
+    if not evaluation.pictures:
+        return evaluation
     labels = dict(zip(load_denoisers(specs, device), (spec for _, spec in expanded(specs)), strict=True))
     costs = measured_costs(labels, evaluation.pictures[0].images[NOISY], device, check)
     about = {**evaluation.about, "machine": machine(device)}

@@ -22,6 +22,9 @@ from s2s.metrics.judged import IMAGE, SHAM, Judged
 from usim.errors import ConfigError, DataError, ResourceError, UsimError
 from usim.workers import Event, map_items
 
+#: Who fails where a scene can't be had at all.
+EVERYONE = "every method"
+
 
 def evaluate(
     methods: Mapping[str, Denoise],
@@ -105,6 +108,8 @@ def collect(
     found.sort(key=lambda one: (suites.index(one.suite), one.scene))
     names = tuple(methods)
     rows = tuple(row for one in found for row in one.rows)
+    if not rows:
+        raise DataError(f"evaluate: no scene could be judged: {found[0].failures[0].reason}")
     taken = {name: [row.seconds for row in rows if row.method == name] for name in names}
     return Evaluation(
         names,
@@ -123,10 +128,11 @@ def refuse_failures(evaluation: Evaluation) -> None:
     told = []
     for name in dict.fromkeys(failure.method for failure in evaluation.failures):
         failed = [failure for failure in evaluation.failures if failure.method == name]
-        where = len({(failure.suite, failure.scene) for failure in failed})
-        told.append(f"{name}: failed in {where} of {len(evaluation.scenes)} scenes: {failed[0].reason}")
+        where = {(failure.suite, failure.scene) for failure in failed}
+        count = len({*evaluation.scenes, *((one.suite, one.scene) for one in evaluation.failures)})
+        told.append(f"{name}: failed in {len(where)} of {count} scenes: {failed[0].reason}")
     if told:
-        raise DataError("\n".join([*told, "their scores are missing above; every other method was judged"]))
+        raise DataError("\n".join([*told, "these scores are missing above; everything else was judged"]))
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,15 @@ class Job:
         denoisers = load_denoisers(self.specs, self.device)
         methods, sweeps = with_controls(functions(denoisers)), strengths(denoisers) if self.sweep else {}
         make = self.source.open()
-        return lambda item, report: judge(methods, make(item), item[1] < self.pictures, sweeps)
+
+        def work(item: tuple[str, int], report: Callable[[Any], None]) -> Judgement:
+            try:
+                case = make(item)
+            except DataError as error:  # a damaged frame, or looks on other pixels: the other scenes are judged
+                return Judgement(*item, (), (Failure(EVERYONE, *item, IMAGE, str(error)),), None, {})
+            return judge(methods, case, item[1] < self.pictures, sweeps)
+
+        return work
 
 
 def processes(device: str) -> int:

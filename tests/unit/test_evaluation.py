@@ -254,6 +254,21 @@ def test_looks_on_other_pixels_are_refused(make_frame):
     assert Case("odd", 3, {IMAGE: frame, "look 1": replace(frame)}).scene == 3
 
 
+def test_a_scene_that_cannot_be_had_costs_no_other(tmp_path, phantom, capsys):
+    folder = tmp_path / "data"
+    generate(usim.load_phantom(phantom), folder, frames=3, workers=1, shard_size=1)
+    (shard, *_) = sorted(folder.glob("*.h5"))
+    whole = shard.read_bytes()
+    bmode = np.float32(usim.simulate(phantom, index=0).bmode).tobytes()
+    place = whole.index(bmode[:64])
+    shard.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    assert main(["-q", "evaluate", "--data", str(folder), "-m", "lee", "--workers", "1"]) == 3
+    shown = capsys.readouterr()
+    assert re.search(r"^lee +\d\d\.\d\d", shown.out, re.MULTILINE)
+    assert "means over 2 scenes" in shown.out
+    assert re.search("every method: failed in 1 of 3 scenes: .*shard-00000.h5", shown.err)
+
+
 def test_frames_of_any_shape_can_be_scored(make_frame):
     """Pixels of 20 mm, and an image of 2 mm in which nothing is large enough to be measured."""
     frame = make_frame(shape=(40, 12))
