@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from s2s.evaluation.controls import NOISY
 from s2s.evaluation.results import Evaluation
+from s2s.evaluation.tuned import LABELS
 from s2s.report.markup import escape
 
 #: Colours that stay apart for colour-blind eyes and on white: Okabe and Ito, Color Universal Design, 2008, without
@@ -83,10 +84,18 @@ def _shorter(name: str) -> str:
 
 
 def _short(names: list[str]) -> Mapping[str, str]:
-    """Names without the path of their checkpoint; with its last part where two would be alike."""
+    """Names without the path of their checkpoint, with its last part where two would be alike; tuned filters without
+    their settings, which a row's title and the last section tell."""
     parts = {name: name.partition(" (") for name in names}
-    for make in (lambda head, tail: head, lambda head, tail: f"{head} {PurePath(tail.rstrip(')')).name}".strip()):
-        short = {name: make(head, tail) for name, (head, _, tail) in parts.items()}
+
+    def told(head: str, tail: str, path: bool) -> str:
+        inside = tail.removesuffix(")")
+        if inside in LABELS.values():
+            return f"{head.partition(':')[0]} ({inside})"
+        return f"{head} {PurePath(inside).name}".strip() if path else head
+
+    for path in (False, True):
+        short = {name: told(head, tail, path) for name, (head, _, tail) in parts.items()}
         if max(Counter(short.values()).values(), default=1) == 1:
             return short
     return {name: name for name in names}

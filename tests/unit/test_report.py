@@ -334,6 +334,9 @@ def test_rows_look_different_and_are_told_apart_by_name():
     assert len({look.key for look in looks.values()}) == len(names)
     assert looks[NOISY].control
     assert THE_TRUTH.key not in {look.key for look in looks.values()}
+    tuned = ("nlm", "nlm:h=1,patch=15,distance=20 (tuned)", "nlm:h=1,patch=19,distance=20 (self-tuned)", "net (runs/3)")
+    labels = [look.label for look in looks_of(Evaluation(tuned, frozenset(), ())).values()]
+    assert labels == ["nlm", "nlm (tuned)", "nlm (self-tuned)", "net"]
     same = ("a (x/best)", "a (y/best)")
     assert {look.label for look in looks_of(Evaluation(same, frozenset(), ())).values()} == set(same)
 
