@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -430,6 +431,9 @@ def test_the_table_shows_gains_over_the_default_and_warns_of_ends():
     assert lines[1].split()[:3] == ["truth", "nlm:h=1.4,patch=7", "31.00"]
     assert "+0.75" in lines[1]
     assert "nlm:h=1.4,patch=7: patch lies at the end of what was tried; there may be better beyond" in lines
+    assert any(line.startswith("fewer than 8 images: ") for line in lines)
+    many = [replace(one, psnr=8 * (30.0,), psnr_fit=8 * (31.0,), hidden=8 * (5.0,)) for one in GOOD.choices]
+    assert "fewer than" not in tuned.table(Tuning(tuple(many), {}))
 
 
 def test_the_file_gives_equal_settings_once(tmp_path):
