@@ -111,6 +111,11 @@ class Evaluation:
         return {(row.method, row.suite, row.scene): row.scores for row in self.rows}
 
     @cached_property
+    def _means(self) -> dict[tuple[str, str, str | None], Interval]:
+        """Means that were asked for: tables, files and the page ask for the same ones."""
+        return {}
+
+    @cached_property
     def strata(self) -> NDArray[np.intp]:
         """Number of each scene's suite (S,): scenes are drawn anew within suites."""
         return np.array([self.suites.index(suite) for suite, _ in self.scenes], dtype=np.intp)
@@ -124,7 +129,10 @@ class Evaluation:
 
     def mean(self, method: str, metric: str, suite: str | None = None) -> Interval:
         """The mean over the scenes where a metric was measured, with its interval."""
-        return interval(self.values(method, metric, suite), self.strata)
+        key = (method, metric, suite)
+        if key not in self._means:
+            self._means[key] = interval(self.values(*key), self.strata)
+        return self._means[key]
 
     def difference(self, first: str, second: str, metric: str, suite: str | None = None) -> Interval:
         """The mean of first - second over the scenes where both were measured, scene by scene, with its interval."""

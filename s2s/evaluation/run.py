@@ -216,9 +216,8 @@ def _made(name: str, denoise: Denoise, case: Case, tasks: list[Task]) -> tuple[d
     for task in tasks:
         try:
             image, taken = run_on(denoise, task.given)
-        except Exception as error:  # whatever a user's function does wrong, the others' scores must not be lost
-            reason = str(error) if isinstance(error, UsimError) else f"{type(error).__name__}: {error}"
-            failed.append(Failure(name, case.suite, case.scene, task.role, reason))
+        except DataError as error:
+            failed.append(Failure(name, case.suite, case.scene, task.role, str(error)))
             continue
         made[task.role] = task.undo(image)
         seconds = taken if task.role == IMAGE else seconds
@@ -244,11 +243,15 @@ def _swept(
 def run_on(denoise: Denoise, given: Image) -> tuple[Image, float]:
     """The image that a method makes of a copy of its own, and the seconds it took.
 
-    Raises DataError for nan, inf, pixels that are no real numbers, or another shape.
+    Raises DataError for nan, inf, pixels that are no real numbers, another shape, and any error of the method's own.
     """
     copy = given.copy()
     start = time.perf_counter()
-    result = np.asarray(denoise(copy))
+    try:
+        result = np.asarray(denoise(copy))
+    except Exception as error:  # whatever a user's function does wrong, the others' scores must not be lost
+        reason = str(error) if isinstance(error, UsimError) else f"{type(error).__name__}: {error}"
+        raise DataError(reason) from error
     seconds = time.perf_counter() - start
     if result.shape != given.shape:
         raise DataError(f"it made an image of shape {result.shape} from {given.shape}; the shape must stay")

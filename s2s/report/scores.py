@@ -26,7 +26,6 @@ class Scores:
     def __init__(self, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
         self.looks: Mapping[str, Look] = looks_of(evaluation)
-        self._means: dict[tuple[str, str, str | None], Interval] = {}
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -71,10 +70,7 @@ class Scores:
 
     def mean(self, method: str, metric: str, suite: str | None = None) -> Interval:
         """The mean with its interval over all scenes, or over those of a suite."""
-        key = (method, metric, suite)
-        if key not in self._means:
-            self._means[key] = self.evaluation.mean(method, metric, suite)
-        return self._means[key]
+        return self.evaluation.mean(method, metric, suite)
 
     def truth(self, name: str, suite: str | None = None) -> float:
         """The truth's own value of a metric, or the best there is; nan without either."""

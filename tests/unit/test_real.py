@@ -471,6 +471,9 @@ def test_a_method_that_fails_costs_its_own_row(folder):
 
     found = evaluate_real({"bad": broken, "blur": blur}, RealImages.of(folder, STATED, 2))
     assert [failure.method for failure in found.evaluation.failures] == ["bad", "bad"]
+    raising = evaluate_real({"worse": lambda image: image.nothing, "blur": blur}, RealImages.of(folder, STATED, 1))
+    (failure,) = raising.evaluation.failures
+    assert failure.reason.startswith("AttributeError: ")
     assert math.isnan(found.evaluation.mean("bad", "hom").mean)
     assert found.evaluation.mean("blur", "hom").count == 2
     text = real.table(found)
