@@ -334,9 +334,8 @@ def expect(
     weighted = echogenicity * (second * power.cell_area).astype(np.float32)[:, None]
     far = power.far_cells(echogenicity)
     if beside is not None:
-        strength = _strength(power, beside)
-        weighted += _on_cells(power, beside, strength)
-        far = far + power.far(beside.x, beside.z, strength)
+        weighted += strength_on_cells(power, beside)
+        far = far + power.far(beside.x, beside.z, _strength(power, beside))
     mean = power.blur(weighted)
     total = np.zeros(mean.shape)
     if square is not None and density < math.inf:
@@ -359,6 +358,11 @@ def expect_cloud(power: PowerPlan, scatterers: Scatterers, *, fourth: bool) -> E
     if fourth:
         total = -power.blur(_on_cells(power, scatterers, strength**2), squared=True)
     return Expectation(mean, total, power.tissue + power.far_tissue)
+
+
+def strength_on_cells(power: PowerPlan, scatterers: Scatterers) -> NDArray[np.float32]:
+    """Sums (R2, J) of the squared amplitudes of scatterers, as they are heard at their elevation, over the cells."""
+    return _on_cells(power, scatterers, _strength(power, scatterers))
 
 
 def _strength(power: PowerPlan, scatterers: Scatterers) -> Array:

@@ -37,37 +37,40 @@ class NoisePlan:
         return replace(self.plan.beam, medium=self.plan.beam.medium.model_copy(update={"attenuation": 0.0}))
 
     @property
-    def _pad(self) -> int:
+    def pad(self) -> int:
+        """Cells beside the columns on either side."""
         return self.plan.grid.pad // 2
 
     @cached_property
-    def _bank(self) -> Bank:
+    def bank(self) -> Bank:
+        """Receive beams at depth nodes, on every second column."""
         beam, grid = self._beam, self.plan.grid
         depth = np.maximum(self._row, beam.wavelength)
         reach = reach_of(beam, grid.x[[0, -1]], depth, NOISE_TAIL, receive_only=True)
         return make_bank(
-            beam, grid.column[::2], self._row, reach, self._pad, receive_only=True, tolerance=NOISE_BLEND_TOLERANCE
+            beam, grid.column[::2], self._row, reach, self.pad, receive_only=True, tolerance=NOISE_BLEND_TOLERANCE
         )
 
     @cached_property
-    def _pulse_rows(self) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
+    def pulse_rows(self) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
+        """First internal row (Z,) and taps (Z, K) of the pulse, as it was received without a medium."""
         # noise has no depth: rows above the probe carry it too
         return pulse_table(self._beam, self.plan.grid, self._row, everywhere=True)
 
     def _image(self, cells: NDArray[np.float32]) -> NDArray[np.complex64]:
         grid = self.plan.grid
         lateral = np.empty((2, len(self._row), len(grid.column)), np.float32)
-        through_kernels(cells, self._bank, self._pad, 2, grid.half_sample, lateral)
-        first, table = self._pulse_rows
+        through_kernels(cells, self.bank, self.pad, 2, grid.half_sample, lateral)
+        first, table = self.pulse_rows
         return to_pixels(grid, lateral, (first, table.real.astype(np.float32), table.imag.astype(np.float32)))
 
     @cached_property
-    def _deviation(self) -> NDArray[np.float32]:
+    def deviation(self) -> NDArray[np.float32]:
         """Standard deviation (Z, X) of `_image` of unit white noise; inf where a column has no aperture."""
         grid = self.plan.grid
         columns = grid.column[::2]
-        lateral = replace(self._bank, re=self._bank.re**2 + self._bank.im**2).sums(len(columns))
-        first, table = self._pulse_rows
+        lateral = replace(self.bank, re=self.bank.re**2 + self.bank.im**2).sums(len(columns))
+        first, table = self.pulse_rows
         variance = np.empty((len(grid.z), len(columns)), np.float32)
         kernels().axial_power(lateral, first, (np.abs(table) ** 2).astype(np.float32), variance)
         pixels = np.array([np.interp(grid.x, columns, line) for line in variance])
@@ -78,9 +81,14 @@ class NoisePlan:
     @property
     def heard(self) -> NDArray[np.bool_]:
         """(Z, X): where a receive aperture is open at all."""
-        return np.isfinite(self._deviation)
+        return np.isfinite(self.deviation)
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of the white noise that an image is made of."""
+        return len(self._row), len(self.plan.grid.column[::2]) + 2 * self.pad
 
     def draw(self, generator: np.random.Generator) -> NDArray[np.complex64]:
         """One realisation (Z, X) of unit mean power before TGC."""
-        cells = white_noise(generator, (len(self._row), len(self.plan.grid.column[::2]) + 2 * self._pad))
-        return self._image(cells) / self._deviation
+        cells = white_noise(generator, self.cells)
+        return self._image(cells) / self.deviation

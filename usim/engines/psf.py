@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from usim.engines.bank import KERNEL_TAIL, Bank, make_bank, reach_of
@@ -215,19 +216,32 @@ def white_noise(generator: np.random.Generator, shape: tuple[int, int]) -> NDArr
     return planes.reshape(2, *shape)
 
 
-def field_amplitude(plan: Plan, echogenicity: NDArray[np.float32], strength: Array) -> NDArray[np.float32]:
-    """Standard deviation of the `field` model's noise on every fine cell (R_fine, J_fine).
+def field_weights(plan: Plan, strength: Array) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Power (R_fine, 1) of a fine cell of 0 dB tissue, and what a plane wave's array lights of it, (R_fine, J_fine).
 
-    echogenicity: (R_fine, J_fine) mean power per fine cell.  strength: (R_fine,) mean intensity of 0 dB tissue per m^2.
+    strength: (R_fine,) mean intensity of 0 dB tissue per m^2.  None for focused scans, which light all of it.
     """
     grid = plan.grid
     dx, dz = grid.step
-    area = 0.5 * dx * dz * plan.geometry.spread(grid.fine_z)
-    amplitude = np.sqrt(echogenicity * (strength * area).astype(np.float32)[:, None])
-    if isinstance(plan.beam.transmit, PlaneScan):
-        depth = np.maximum(grid.fine_z, plan.beam.wavelength)[:, None]
-        amplitude *= plan.beam.shadow(grid.fine_x[None, :], depth).astype(np.float32)
-    return amplitude
+    power = (strength * (0.5 * dx * dz * plan.geometry.spread(grid.fine_z))).astype(np.float32)[:, None]
+    if not isinstance(plan.beam.transmit, PlaneScan):
+        return power, None
+    depth = np.maximum(grid.fine_z, plan.beam.wavelength)[:, None]
+    return power, plan.beam.shadow(grid.fine_x[None, :], depth).astype(np.float32)
+
+
+def field_deviation(echogenicity: Any, power: Any, lit: Any) -> Any:
+    """Standard deviation of the `field` model's noise on the fine cells, over the array namespace.
+
+    echogenicity: (..., R_fine, J_fine) mean power per fine cell.  power, lit: `field_weights`.
+    """
+    amplitude = array_namespace(echogenicity).sqrt(echogenicity * power)
+    return amplitude if lit is None else amplitude * lit
+
+
+def field_amplitude(plan: Plan, echogenicity: NDArray[np.float32], strength: Array) -> NDArray[np.float32]:
+    """`field_deviation` (R_fine, J_fine) of a plan, strength as in `field_weights`."""
+    return field_deviation(echogenicity, *field_weights(plan, strength))
 
 
 def run_field(plan: Plan, amplitude: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.complex64]:
