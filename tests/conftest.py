@@ -54,6 +54,25 @@ def make_frame():
 
 
 @pytest.fixture
+def fake_renderer(monkeypatch, make_frame):
+    """Frames that cost nothing, where files and not pictures are looked at; yields the list of those made."""
+    import usim.generate
+
+    made = []
+
+    class Fake:
+        def __init__(self, phantom, *, seed=None):
+            self.seed = seed
+
+        def frame(self, number):
+            made.append(number)
+            return make_frame(number, seed=self.seed)
+
+    monkeypatch.setattr(usim.generate, "Renderer", Fake)
+    return made
+
+
+@pytest.fixture
 def one_thread():
     """Torch in one thread, whatever numba's pool asks for: bits depend on their number."""
     import torch

@@ -12,10 +12,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from usim.batched import Batch
     from usim.beamforming import beamform
     from usim.events import Delays, Diverging, Focused, FullMatrix, PlaneWave
     from usim.frame import Axes, Frame, Truth
     from usim.io.dataset import open_frames as open
+    from usim.io.verify import verify
     from usim.medium import Medium
     from usim.phantom.load import load_phantom
     from usim.pipeline import simulate
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from usim.rf import RF, simulate_rf
     from usim.scatterers import Scatterers
     from usim.speckle_size import cell_size
-    from usim.streams import stream
+    from usim.streams import batches, stream
     from usim.validation import validate
 
 __version__ = "0.1.0"
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "RF",
     "Axes",
+    "Batch",
     "Delays",
     "Diverging",
     "Focused",
@@ -42,6 +45,7 @@ __all__ = [
     "Scatterers",
     "Truth",
     "Waveform",
+    "batches",
     "beamform",
     "cell_size",
     "errors",
@@ -51,11 +55,13 @@ __all__ = [
     "simulate_rf",
     "stream",
     "validate",
+    "verify",
 ]
 
 # Names are imported when they are first used (PEP 562): importing everything takes more than a second.
 _HOMES = {
     "Axes": "usim.frame:Axes",
+    "Batch": "usim.batched:Batch",
     "Delays": "usim.events:Delays",
     "Diverging": "usim.events:Diverging",
     "Focused": "usim.events:Focused",
@@ -68,6 +74,7 @@ _HOMES = {
     "Scatterers": "usim.scatterers:Scatterers",
     "Truth": "usim.frame:Truth",
     "Waveform": "usim.probe:Waveform",
+    "batches": "usim.streams:batches",
     "beamform": "usim.beamforming:beamform",
     "cell_size": "usim.speckle_size:cell_size",
     "load_phantom": "usim.phantom.load:load_phantom",
@@ -76,6 +83,7 @@ _HOMES = {
     "simulate_rf": "usim.rf:simulate_rf",
     "stream": "usim.streams:stream",
     "validate": "usim.validation:validate",
+    "verify": "usim.io.verify:verify",
 }
 
 

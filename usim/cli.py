@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from usim.console import print_surroundings, program_group, run_console, start
-from usim.errors import ConfigError, ResourceError
+from usim.errors import ConfigError, DataError, ResourceError
+from usim.generate_command import generate
 
-if TYPE_CHECKING:
-    from usim.phantom.load import Phantom
+#: Numbers in a range of an option, such as 0-99; a slip of the finger must not fill the memory.
+_MOST_NUMBERS = 10_000_000
 
 
 @program_group
@@ -29,66 +30,7 @@ def cli(context: click.Context, version: bool, verbose: int, quiet: bool) -> Non
         print_surroundings(("numpy", "scipy", "numba", "h5py", "pydantic", "matplotlib", "torch"))
 
 
-@cli.command()
-@click.argument("phantom")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder to make; ./NAME of the phantom by default."
-)
-@click.option("--frames", type=click.IntRange(1), help="Number of frames; the phantom's own by default.")
-@click.option("--seed", type=click.IntRange(0), help="Start of every random stream; the phantom's own by default.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; one per core by default. Never changes the frames.")
-@click.option("--shard-size", type=click.IntRange(1), help="Frames per file; about 64 MB by default.")
-@click.option("--store", default="", metavar="WORDS", help="Store more: iq, scatterers, or both with a comma.")
-@click.option(
-    "--preview",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Draw the first scene with its truths to a .png, or its images as a .gif or .mp4; make no data.",
-)
-@click.option("--dry-run", is_flag=True, help="Say how many frames, files, bytes and minutes it takes; make no data.")
-@click.pass_context
-def generate(context: click.Context, /, phantom: str, output: Path | None, store: str, preview: Path | None,
-             dry_run: bool, **numbers: int | None) -> None:  # fmt: skip
-    """Simulate the frames of PHANTOM, a YAML file or the name of a shipped one, into a folder.
-
-    The folder holds manifest.json, shard-00000.h5, ... and run.json. Equal calls give equal files.
-
-    \b
-    Example:
-      usim generate training -o data/training --frames 200 --seed 3
-    """
-    if preview is not None:
-        _refuse_with_preview(context)
-    from usim.phantom.load import load_phantom
-
-    loaded = load_phantom(phantom)
-    if preview is not None:
-        _preview(loaded, preview, numbers)
-        return
-    words = [word.strip() for word in store.split(",") if word.strip()]
-    folder = output or Path(Path(loaded.source).stem)
-    if dry_run:
-        _dry_run(loaded, folder, {**numbers, "store": words})
-        return
-    from usim.engines.compiled import are_compiled
-    from usim.generate import Progress
-    from usim.generate import generate as run
-    from usim.progress import human_bytes, human_time, show_progress
-
-    if not context.obj["quiet"] and not are_compiled():
-        click.echo("compiling the kernels, once on this machine: the first frame takes up to a minute longer", err=True)
-    with show_progress(context.obj["quiet"]) as show:
-
-        def listen(state: Progress) -> None:
-            context.obj["interrupts"].check()
-            show(state)
-
-        result = run(loaded, folder, store=words, progress=listen, **numbers)
-    if not context.obj["quiet"]:
-        size = human_bytes(sum(shard.bytes for shard in result.manifest.shards))
-        count, took = result.manifest.frames, human_time(result.seconds)
-        click.echo(f"{folder}: {count} frames in {len(result.manifest.shards)} shards, {size}, {took}")
-        click.echo(f"next: usim view {folder}")
+cli.add_command(generate)
 
 
 @cli.command()
@@ -103,6 +45,78 @@ def info(path: Path) -> None:
     from usim.info import describe
 
     click.echo(describe(path))
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.pass_context
+def verify(context: click.Context, paths: tuple[Path, ...]) -> None:
+    """Check dataset folders or shards bit by bit; name every damage, a line each, and exit with 3 if there is any.
+
+    Of a folder: shards that are missing, truncated, changed or not listed, an edited manifest, an unfinished run.
+
+    \b
+    Example:
+      usim verify data/training
+    """
+    from usim.io.verify import verify as run
+    from usim.progress import human_bytes, show_bytes
+
+    damaged = False
+    for path in paths:
+        with show_bytes(context.obj["quiet"]) as show:
+
+            def heard(done: int, total: int) -> None:
+                context.obj["interrupts"].check()
+                show(done, total)
+
+            found = run(path, heard)
+        damaged = damaged or bool(found.damages)
+        for damage in found.damages:
+            click.echo(damage)
+        if not found.damages and not context.obj["quiet"]:
+            alone = "checksums are right, but only the hash in a manifest is proof of every bit"
+            proof = "as written" if found.proven else alone
+            count = f"{found.frames} frames in {found.shards} shard{'s' * (found.shards != 1)}"
+            click.echo(f"{path}: {count}, {human_bytes(found.bytes)}: {proof}")
+    context.exit(DataError.exit_code if damaged else 0)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["mat", "npy", "png", "uff"]), required=True,
+    help="MATLAB files, NumPy arrays, pictures, or beamformed data of the USTB.",
+)  # fmt: skip
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to make; ./NAME-FORMAT by default.")
+@click.option("--frames", default="", metavar="LIST", help="Frames to export, such as 0,3,10-19; all by default.")
+@click.option("--split", metavar="NAME", help="Only frames of this part of a dataset made with --split, such as train.")
+@click.option("--dynamic-range", type=float, metavar="DB", help="From black to white of png; the phantom's by default.")
+@click.pass_context
+def export(context: click.Context, /, path: Path, form: str, output: Path | None, frames: str,
+           **choices: Any) -> None:  # fmt: skip
+    """Write a dataset or a shard in another format, into a new folder that appears whole or not at all.
+
+    \b
+    Example:
+      usim export cyst --format png -o cyst-png
+    """
+    from usim.export import Progress
+    from usim.export import export as run
+    from usim.progress import human_bytes, show_progress
+
+    name = path.stem if path.is_file() else path.resolve().name
+    folder = output or Path(f"{name}-{form}")
+    with show_progress(context.obj["quiet"]) as show:
+
+        def listen(state: Progress) -> None:
+            context.obj["interrupts"].check()
+            show(state)
+
+        chosen = _numbers("--frames", frames)
+        done = run(path, folder, form, frames=chosen, progress=listen, **choices)
+    if not context.obj["quiet"]:
+        click.echo(f"{folder}: {done.frames} frames, {human_bytes(done.bytes)}")
 
 
 @cli.command()
@@ -291,10 +305,20 @@ def schema() -> None:
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.split(",") if text)
-    except ValueError:
-        raise ConfigError(f"{option}: {text!r} is not a list of numbers such as 0,3,5") from None
+    numbers: list[int] = []
+    for word in text.split(",") if text else ():
+        first, _, last = word.strip().partition("-")
+        try:
+            numbers += _range(int(first), int(last)) if first and last else [int(word)]
+        except ValueError:
+            raise ConfigError(f"{option}: {text!r} is not a list of numbers such as 0,3,10-19") from None
+    return tuple(numbers)
+
+
+def _range(first: int, last: int) -> range:
+    if not first <= last < first + _MOST_NUMBERS:
+        raise ValueError
+    return range(first, last + 1)
 
 
 def _corners(text: str | None) -> tuple[int, int, int, int] | None:
@@ -315,22 +339,6 @@ def _length(option: str, text: str | None) -> float | None:
         raise ConfigError(f"{option}: {error}") from None
 
 
-def _refuse_with_preview(context: click.Context) -> None:
-    for option in ("output", "workers", "shard_size", "store", "dry_run"):
-        if context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT:
-            raise ConfigError(f"--preview makes no data: leave --{option.replace('_', '-')} out, or --preview")
-
-
-def _preview(phantom: Phantom, target: Path, numbers: dict[str, int | None]) -> None:
-    from usim.view.choice import Request, draw
-    from usim.view.files import MOVIES, STILLS, check_target, is_movie
-    from usim.view.preview import Preview
-
-    check_target(target, STILLS + MOVIES)
-    frames = Preview(phantom, seed=numbers["seed"], frames=numbers["frames"], moves=is_movie(target))
-    click.echo(draw(frames, target, Request(), phantom.source))
-
-
 def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise ResourceError(f"{path}: cannot write: no such folder; make it, or choose another")
@@ -342,24 +350,6 @@ def _write_json(data: dict[str, Any], path: Path) -> None:
     from usim.io.atomic import write_atomic
 
     write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
-
-
-def _dry_run(phantom: Phantom, folder: Path, request: dict[str, Any]) -> None:
-    from usim.io.folder import refuse_occupied
-    from usim.progress import human_bytes
-    from usim.sizing import estimate, plan_run, refuse_too_large
-
-    plan = plan_run(phantom, **request)
-    refuse_occupied(folder)
-    refuse_too_large(plan, folder)
-    result = estimate(phantom, plan)
-    click.echo(f"folder   {folder}")
-    click.echo(f"frames   {plan.frames} of {plan.pixels[0]} x {plan.pixels[1]} pixels, seed {plan.seed}")
-    click.echo(f"shards   {len(plan.shards)} of up to {plan.shard_size} frames")
-    click.echo(f"workers  {plan.workers}")
-    click.echo(f"bytes    {result.bytes} ({human_bytes(result.bytes)})")
-    click.echo(f"memory   {result.memory} ({human_bytes(result.memory)})")
-    click.echo(f"minutes  {result.seconds / 60:.2f}")
 
 
 def main(arguments: list[str] | None = None) -> int:

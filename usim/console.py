@@ -77,7 +77,7 @@ def run_console(group: click.Group, program: str, arguments: list[str] | None, *
             # Interrupted imports and compilers pass the interrupt on as errors of many kinds.
             if interrupts.exit_code is None:
                 raise
-            return _fail("interrupted", interrupts.exit_code)
+            return _fail(f"interrupted; {interrupts.outlook()}", interrupts.exit_code)
 
 
 def _run(
@@ -87,17 +87,25 @@ def _run(
         return int(group.main(arguments, prog_name=program, standalone_mode=False, obj=interrupts) or 0)
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else program
-        return _fail(f"{error.format_message().rstrip('.')}; see '{command} --help'", error.exit_code)
+        message = " ".join(error.format_message().split())  # click lists choices line by line
+        return _fail(f"{message.rstrip('.')}; see '{command} --help'", error.exit_code)
     except (click.Abort, KeyboardInterrupt, SystemExit) as stop:
         code = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
-        return _fail("interrupted; what was finished stays readable", int(code or 0))
+        return _fail(f"interrupted; {interrupts.outlook()}", int(code or 0))
     except UsimError as error:
+        if interrupts.exit_code is not None:  # what an interrupt broke is not the news
+            raise
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library in ("usim", "s2s"):
             raise
         return _fail(f"{library} is not installed; run: pip install '{install}'", ConfigError.exit_code)
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        where = os.fsdecode(error.filename)
+        return _fail(f"{where}: {error.strerror}; name a path that you may read and write", ResourceError.exit_code)
     except MemoryError:
         return _fail(f"out of memory; lower {less}", ResourceError.exit_code)
     except BrokenPipeError:

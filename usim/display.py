@@ -2,7 +2,8 @@
 
 The expectation of a grey u in [0, 1] is the integral of P(u > v) over v, and u > v where the intensity exceeds the
 level of v: so the truth of a display needs the law of the intensity alone (intensity.py), whatever the curve, and the
-sum over the steps of 8 bits is exact for rounded pictures.
+sum over the steps of 8 bits is exact for rounded pictures. Pictures and their expectation are made over the array
+namespace of the arguments.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
+from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
 from usim.errors import DataError
@@ -79,18 +81,24 @@ class Screen:
         away = np.hypot(frame.axes.x[None, :], frame.axes.z[:, None] + radius) - radius
         return replace(screen, gain_db=np.interp(away, row, screen.gain_db[:, 0]))
 
-    def grey(self, power: Any) -> Array:
+    def grey(self, power: Any) -> Any:
         """Grey in [0, 1] of intensities (..., Z, X), 1 at 0 dB of the image, before it is rounded."""
-        level = self.gain_db + 10.0 * np.log10(np.maximum(power, 10.0 ** (FLOOR_DB / 10.0)))
-        return _grey(level, self.display)
+        xp = array_namespace(power)
+        level = 10.0 * xp.log10(xp.clip(power, 10.0 ** (FLOOR_DB / 10.0), None))
+        return _grey(self._gained(level), self.display)
 
-    def show(self, power: Any) -> NDArray[np.uint8] | NDArray[np.float32]:
+    def _gained(self, level: Any) -> Any:
+        """Levels in dB with the gains."""
+        return array_namespace(level).asarray(self.gain_db, device=device(level)) + level
+
+    def show(self, power: Any) -> Any:
         """What the scanner shows of intensities (..., Z, X): uint8 for 8 bits, else float32 in [0, 1]."""
         return self.rounded(self.grey(power))
 
-    def rounded(self, grey: Array) -> NDArray[np.uint8] | NDArray[np.float32]:
+    def rounded(self, grey: Any) -> Any:
         """Greys in [0, 1] as they are stored."""
-        return np.rint(grey * STEPS).astype(np.uint8) if self.display.bits == 8 else grey.astype(np.float32)
+        xp = array_namespace(grey)
+        return xp.astype(xp.round(grey * STEPS), xp.uint8) if self.display.bits == 8 else xp.astype(grey, xp.float32)
 
     def to_db(self, image: Any) -> Array:
         """Image level in dB, gains taken off, of what `show` shows (..., Z, X); black and white are bounds only."""
@@ -102,41 +110,44 @@ class Screen:
         """The value of white."""
         return STEPS if self.display.bits == 8 else 1
 
-    def mean(self, diffuse: Any, coherent: Any, fourth: Any, looks: Array | None = None) -> NDArray[np.float32]:
+    def mean(self, diffuse: Any, coherent: Any, fourth: Any, looks: Any = None) -> Any:
         """E of what `show` shows, in its units, (Z, X) float32; of several pictures averaged before they are rounded.
 
         diffuse, coherent, fourth: M, |s|^2 and kappa4 as in speckle.mean_bmode, (Z, X).  looks: place of every pixel
         among intensity.LOOKS, where several looks are averaged.
         """
-        mean = np.maximum(diffuse, 10.0 ** (FLOOR_DB / 10.0))
+        xp = array_namespace(diffuse)
+        mean = xp.clip(diffuse, 10.0 ** (FLOOR_DB / 10.0), None)
         # a given cloud has kappa4 < 0: as even as a fixed echo of the same second moment, M^2 (2 + kappa4 / M^2)
-        even = np.sqrt(np.clip(-fourth / mean**2, 0.0, 0.999999)) * mean
-        level = 10.0 * np.log10(mean + coherent)
-        return self.mean_of(level, (coherent + even) / (mean - even), np.maximum(fourth / (2.0 * mean**2), 0.0), looks)
+        even = xp.sqrt(xp.clip(-fourth / mean**2, 0.0, 0.999999)) * mean
+        level = 10.0 * xp.log10(mean + coherent)
+        sparse = xp.clip(fourth / (2.0 * mean**2), 0.0, None)
+        return self.mean_of(level, (coherent + even) / (mean - even), sparse, looks)
 
-    def mean_of(self, level: Array, ratio: Array, inverse_nu: Array, looks: Array | None = None) -> NDArray[np.float32]:
+    def mean_of(self, level: Any, ratio: Any, inverse_nu: Any, looks: Any = None) -> Any:
         """The same of the law by its parameters, (Z, X): level of the whole mean in dB, K, 1 / nu, looks."""
-        level, inverse_nu = self.gain_db + level, np.minimum(inverse_nu, MOST_SPARSE)
+        xp = array_namespace(level)
+        level, inverse_nu = self._gained(level), xp.clip(inverse_nu, None, MOST_SPARSE)
         if looks is None:
             grey = self._expected(level, ratio, inverse_nu, LOOKS[0])
         else:
-            nodes = np.arange(len(LOOKS))
-            grey = np.zeros(level.shape)
-            for node in nodes:
-                share = np.maximum(1.0 - np.abs(looks - node), 0.0)
-                if share.any():
-                    grey += share * self._expected(level, ratio, inverse_nu, LOOKS[node])
+            grey = xp.zeros_like(level)
+            for node, count in enumerate(LOOKS):
+                share = xp.clip(1.0 - xp.abs(looks - node), 0.0, None)
+                if xp.any(share > 0.0):
+                    grey += share * self._expected(level, ratio, inverse_nu, count)
         certain = ratio >= MOST_RATIO
-        if certain.any():
-            grey[certain] = self.rounded(_grey(level[certain], self.display)) / self.full_scale
-        return (grey * self.full_scale).astype(np.float32)
+        if xp.any(certain):
+            fixed = xp.astype(self.rounded(_grey(level, self.display)), grey.dtype) / self.full_scale
+            grey = xp.where(certain, fixed, grey)
+        return xp.astype(grey * self.full_scale, xp.float32)
 
-    def _expected(self, level: Array, ratio: Array, inverse_nu: Array, looks: float) -> Array:
-        bits = 32 if self.averaged else self.display.bits
-        table = _mean_table(self.display.curve, self.display.gamma, bits, looks)
-        grey = np.where(ratio > FEW, table.fixed(level, ratio), table.sparse(level, inverse_nu))
-        both = np.nonzero((ratio > FEW) & (inverse_nu > FEW))
-        if len(both[0]):
+    def _expected(self, level: Any, ratio: Any, inverse_nu: Any, looks: float) -> Any:
+        xp, bits = array_namespace(level), 32 if self.averaged else self.display.bits
+        table = _mean_table_on(self.display.curve, self.display.gamma, bits, looks, xp, device(level))
+        grey = xp.where(ratio > FEW, table.fixed(level, ratio), table.sparse(level, inverse_nu))
+        both = (ratio > FEW) & (inverse_nu > FEW)
+        if xp.any(both):
             grey[both] = table.mixed(level[both], ratio[both], inverse_nu[both])
         return grey
 
@@ -158,7 +169,7 @@ def gain_error_db(display: Display, depth: Array) -> Array:
     return np.zeros_like(depth)
 
 
-def _grey(level: Array, display: Display) -> Array:
+def _grey(level: Any, display: Display) -> Any:
     """Grey in [0, 1] of levels in dB, gain included."""
     curve = display.curve
     if isinstance(curve, LogCurve):
@@ -166,7 +177,7 @@ def _grey(level: Array, display: Display) -> Array:
     else:
         black, white = (10.0 ** (curve.exponent / 20.0 * side) for side in (curve.black, curve.white))
         grey = (10.0 ** (curve.exponent / 20.0 * level) - black) / (white - black)
-    return np.clip(grey, 0.0, 1.0) ** display.gamma
+    return array_namespace(level).clip(grey, 0.0, 1.0) ** display.gamma
 
 
 def level_of(grey: Array, display: Display) -> Array:
@@ -183,38 +194,46 @@ class _MeanTable:
     """Expected grey by the mean level, from `first` in steps of STEP_DB, and the shape of the law: (SHAPES, levels)."""
 
     first: int
-    by_ratio: Array
-    by_sparse: Array
-    bins: Array
+    by_ratio: Any
+    by_sparse: Any
+    bins: Any
 
-    def fixed(self, level: Array, ratio: Array) -> Array:
+    def fixed(self, level: Any, ratio: Any) -> Any:
         """With a fixed echo: level of the whole mean in dB, and K."""
         return self._at(self.by_ratio, level, ratio_place(ratio))
 
-    def sparse(self, level: Array, inverse_nu: Array) -> Array:
+    def sparse(self, level: Any, inverse_nu: Any) -> Any:
         """With few scatterers: level of the mean in dB, and 1 / nu."""
         return self._at(self.by_sparse, level, sparse_place(inverse_nu))
 
-    def mixed(self, level: Array, ratio: Array, inverse_nu: Array) -> Array:
+    def mixed(self, level: Any, ratio: Any, inverse_nu: Any) -> Any:
         """With both, (P,): the mean over tau of a fixed echo above speckle of the mean tau M."""
-        place = sparse_place(inverse_nu)
-        row = np.minimum(place.astype(np.int64), len(self.bins) - 2)
+        xp, place = array_namespace(level), sparse_place(inverse_nu)
+        row = xp.clip(xp.astype(place, xp.int64), None, self.bins.shape[0] - 2)
         share = place - row
-        total = np.zeros_like(level)
+        total = xp.zeros_like(level)
         for low, high in zip(self.bins[row].T, self.bins[row + 1].T, strict=True):
-            tau = np.maximum(low + share * (high - low), 1e-12)
-            total += self.fixed(level + 10.0 * np.log10((tau + ratio) / (1.0 + ratio)), ratio / tau)
+            tau = xp.clip(low + share * (high - low), 1e-12, None)
+            total += self.fixed(level + 10.0 * xp.log10((tau + ratio) / (1.0 + ratio)), ratio / tau)
         return total / self.bins.shape[1]
 
-    def _at(self, table: Array, level: Array, place: Array) -> Array:
-        columns = table.shape[1]
-        u = np.clip(level / STEP_DB - self.first, 0.0, columns - 1.000001)
-        column, row = u.astype(np.int64), np.minimum(place.astype(np.int64), len(table) - 2)
+    def _at(self, table: Any, level: Any, place: Any) -> Any:
+        xp, (rows, columns) = array_namespace(level), table.shape
+        u = xp.clip(level / STEP_DB - self.first, 0.0, columns - 1.000001)
+        column, row = xp.astype(u, xp.int64), xp.clip(xp.astype(place, xp.int64), None, rows - 2)
         u, v = u - column, place - row
-        at, flat = row * columns + column, table.ravel()
+        at, flat = row * columns + column, table.reshape(-1)
         low = flat[at] + u * (flat[at + 1] - flat[at])
         at += columns
         return low + v * (flat[at] + u * (flat[at + 1] - flat[at]) - low)
+
+
+@lru_cache(maxsize=8)
+def _mean_table_on(curve: Curve, gamma: float, bits: int, looks: float, xp: Any, device: Any) -> _MeanTable:
+    """`_mean_table` as arrays of a namespace on a device."""
+    table = _mean_table(curve, gamma, bits, looks)
+    arrays = {name: xp.asarray(getattr(table, name), device=device) for name in ("by_ratio", "by_sparse", "bins")}
+    return replace(table, **arrays)
 
 
 @lru_cache(maxsize=8)

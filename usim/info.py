@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from usim.errors import DataError
 from usim.frame import Frame
 from usim.io.dataset import Frames, open_frames, open_shard
+from usim.io.folder import writer
 from usim.io.provenance import MANIFEST, read_manifest
 from usim.progress import human_bytes
 
 #: Frames read for the grey levels: enough for percentiles, few enough to answer at once.
 _SAMPLE = 8
+#: Damaged shards that are named.
+_NAMED = 5
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -28,7 +31,7 @@ def describe(path: str | os.PathLike[str]) -> str:
     Raises DataError, naming the file, when something is missing or damaged.
     """
     folder = Path(path)
-    frames = open_frames(folder)
+    frames, integrity = _sound(folder, open_frames(folder))
     try:
         places = frames.places()
         sample = [frames[int(i)] for i in np.unique(np.linspace(0, len(frames) - 1, _SAMPLE).astype(int))]
@@ -36,6 +39,7 @@ def describe(path: str | os.PathLike[str]) -> str:
         frames.close()
     lines = [
         *_origin(folder, frames),
+        ("integrity", integrity),
         ("index", _index(places, sample[0])),
         *_shape(sample[0]),
         *_scene(sample),
@@ -44,25 +48,47 @@ def describe(path: str | os.PathLike[str]) -> str:
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
+def _sound(folder: Path, frames: Frames) -> tuple[Frames, str]:
+    """Return the frames of the shards whose sizes fit the manifest, and what that says of the dataset."""
+    more = f"'usim verify {folder}' reads every byte"
+    if frames.parts[0].bytes is None:
+        return frames, f"no manifest to compare with; {more}"
+    sizes = {part: part.path.stat().st_size if part.path.is_file() else None for part in frames.parts}
+    bad = [part for part in frames.parts if sizes[part] != part.bytes]
+    if not bad:
+        return frames, f"sizes of all shards fit the manifest; {more}"
+    said = [f"{p.path.name} {'is missing' if sizes[p] is None else f'has {sizes[p]} of {p.bytes} bytes'}" for p in bad]
+    text = ", ".join(said[:_NAMED]) + (f" and {len(said) - _NAMED} more" if len(said) > _NAMED else "")
+    if len(bad) == len(frames.parts):
+        raise DataError(f"{folder}: no shard is whole: {text}; {more}")
+    return Frames([part for part in frames.parts if part not in bad]), f"DAMAGED: {text}; {more}"
+
+
 def _origin(folder: Path, frames: Frames) -> list[tuple[str, str]]:
     with open_shard(frames.parts[0].path) as file:
         try:
             description, seed = str(file.attrs["description"]), int(file.attrs["seed"])
-            extras = [name for name in ("display", "iq", "polar", "scatterers") if name in file]
-            stored = ["bmode", "envelope", *extras, *(f"truth/{name}" for name in file["truth"])]
+            extras = [name for name in ("envelope", "display", "iq", "polar", "scatterers") if name in file]
+            written = file["bmode"].dtype.name + (", compressed" if file["bmode"].compression else "")
+            stored = ["bmode", *extras, *(f"truth/{name}" for name in file["truth"])]
         except (KeyError, ValueError, OSError) as error:
             raise DataError(f"{frames.parts[0].path}: damaged attributes ({error})") from error
     size = sum(part.path.stat().st_size for part in frames.parts)
-    count = f"{len(frames)}"
+    count, parts = f"{len(frames)}", []
     if (folder / MANIFEST).exists():
         manifest = read_manifest(folder)
-        count += "" if manifest.complete else f" finished of {manifest.frames} (the run was interrupted)"
+        state = writer(folder) or "the run was interrupted"
+        count += "" if manifest.complete else f" finished of {manifest.frames} ({state})"
+        finished = {name: sum(s.frames for s in manifest.shards if s.split == name) for name, _ in manifest.split}
+        parts = [("split", ", ".join(f"{name} {number}" for name, number in finished.items()))] if finished else []
     return [
         ("path", str(folder)),
         ("description", description),
         ("frames", count),
+        *parts,
         ("seed", str(seed)),
         ("shards", f"{len(frames.parts)}, {human_bytes(size)}"),
+        ("stored as", written),
         ("datasets", ", ".join(stored)),
     ]
 

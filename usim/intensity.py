@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 from scipy.special import chndtr, gammainc, gammaincc, gammaincinv, polygamma
 
@@ -28,14 +29,16 @@ BINS: Final = 24
 LOOKS: Final = tuple(2.0 ** (j / 2.0) for j in range(9))  # 1 to 16; between them laws are interpolated
 
 
-def ratio_place(ratio: Array) -> Array:
-    """Where K lies between the rows of `rice_survival`, 0 to SHAPES - 1."""
-    return np.log1p(np.clip(ratio, 0.0, MOST_RATIO)) * ((SHAPES - 1) / math.log1p(MOST_RATIO))
+def ratio_place(ratio: Any) -> Any:
+    """Where K lies between the rows of `rice_survival`, 0 to SHAPES - 1; an array of any namespace."""
+    xp = array_namespace(ratio)
+    return xp.log1p(xp.clip(ratio, 0.0, MOST_RATIO)) * ((SHAPES - 1) / math.log1p(MOST_RATIO))
 
 
-def sparse_place(inverse_nu: Array) -> Array:
-    """Where 1 / nu lies between the rows of `sparse_survival` and `sparse_bins`, 0 to SHAPES - 1."""
-    return np.log1p(4.0 * np.clip(inverse_nu, 0.0, MOST_SPARSE)) * ((SHAPES - 1) / math.log1p(4.0 * MOST_SPARSE))
+def sparse_place(inverse_nu: Any) -> Any:
+    """Where 1 / nu lies between the rows of `sparse_survival` and `sparse_bins`, 0 to SHAPES - 1; likewise."""
+    xp = array_namespace(inverse_nu)
+    return xp.log1p(4.0 * xp.clip(inverse_nu, 0.0, MOST_SPARSE)) * ((SHAPES - 1) / math.log1p(4.0 * MOST_SPARSE))
 
 
 @lru_cache(maxsize=len(LOOKS))

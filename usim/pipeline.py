@@ -87,9 +87,7 @@ class Renderer:
 
     def _stage(self, number: int, company: Sequence[Scene], view: View) -> Stage:
         """The stage of scene `number` of those that share their scatterers."""
-        settings = tuple(
-            self._settings.get(_setting_key(each), functools.partial(Setting.of, each)) for each in company
-        )
+        settings = tuple(self._settings.get(setting_key(each), functools.partial(Setting.of, each)) for each in company)
         scene = company[number]
         given = self._clouds.get(scene.scatterers, lambda: load_cloud(self.phantom, scene))
         time = view.time / scene.sequence.rate if scene.sequence else 0.0
@@ -229,7 +227,8 @@ def _pictured(lines: Frame, scene: Scene, truth: Truth, converted: Conversion) -
     )
 
 
-def _setting_key(scene: Scene) -> tuple[Any, ...]:
+def setting_key(scene: Scene) -> tuple[Any, ...]:
+    """What decides the setting of a scene."""
     return scene.probe, scene.transmit, scene.receive, scene.medium, scene.image, scene.engine, scene.psf
 
 

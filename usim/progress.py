@@ -6,12 +6,25 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import click
 
-if TYPE_CHECKING:
-    from usim.generate import Progress
+
+class Progress(Protocol):
+    """How far a run is: frames there are of `total`, those that it found, bytes written, and whether it is finished."""
+
+    @property
+    def frames(self) -> int: ...
+    @property
+    def kept(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def finished(self) -> bool: ...
+
 
 #: Seconds between plain lines: often enough to see life in a log, seldom enough to read it.
 _LINE_EVERY_S = 5.0
@@ -43,7 +56,7 @@ def human_time(seconds: float) -> str:
 
 @contextlib.contextmanager
 def show_progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """Yield the function that generate calls with its progress; it writes to stderr, or nothing when `quiet`."""
+    """Yield the function that a run calls with its progress; it writes to stderr, or nothing when `quiet`."""
     if quiet:
         yield lambda state: None
     elif sys.stderr.isatty():
@@ -57,18 +70,17 @@ class _Lines:
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.last = -_LINE_EVERY_S
+        self.finished = False
 
     def show(self, state: Progress) -> None:
         now = time.perf_counter() - self.start
-        total = state.plan.frames
-        finished = state.frames == total and state.shards == len(state.plan.shards)
-        if now - self.last < _LINE_EVERY_S and not finished:
+        if self.finished or (now - self.last < _LINE_EVERY_S and not state.finished):
             return
-        self.last = now
-        rate = state.frames / now if now > 0 else 0.0
-        left = human_time((total - state.frames) / rate) if rate else "-:--"
-        text = f"{state.frames}/{total} frames, {rate:.1f} frames/s, {left} left, {human_bytes(state.bytes)} written"
-        click.echo(text, err=True)
+        self.last, self.finished = now, state.finished
+        rate = (state.frames - state.kept) / now if now > 0 else 0.0
+        left = human_time((state.total - state.frames) / rate) if rate else "-:--"
+        written = f", {human_bytes(state.bytes)} written" if state.bytes else ""
+        click.echo(f"{state.frames}/{state.total} frames, {rate:.1f} frames/s, {left} left{written}", err=True)
 
 
 @contextlib.contextmanager
@@ -89,8 +101,34 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("frames", total=None, rate="-", written="")
 
         def show(state: Progress) -> None:
-            rate = f"{state.frames / max(time.perf_counter() - start, 1e-9):.1f}"
-            done, written = state.frames, human_bytes(state.bytes)
-            bar.update(task, total=state.plan.frames, completed=done, rate=rate, written=written)
+            rate = f"{(state.frames - state.kept) / max(time.perf_counter() - start, 1e-9):.1f}"
+            done, written = state.frames, human_bytes(state.bytes) if state.bytes else ""
+            bar.update(task, total=state.total, completed=done, rate=rate, written=written)
+
+        yield show
+
+
+@contextlib.contextmanager
+def show_bytes(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield the function that a check calls with the bytes read and those of all; it writes to stderr, if at all."""
+    if quiet:
+        yield lambda done, total: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import Progress as Bar
+
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("bytes", total=None)
+            yield lambda done, total: bar.update(task, total=total, completed=done)
+    else:
+        last = time.perf_counter()
+
+        def show(done: int, total: int) -> None:
+            nonlocal last
+            if time.perf_counter() - last >= _LINE_EVERY_S:
+                last = time.perf_counter()
+                click.echo(f"{human_bytes(done)} of {human_bytes(total)} read", err=True)
 
         yield show

@@ -7,6 +7,7 @@ the array namespace of the arguments, so that numpy and torch run the same lines
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -75,6 +76,43 @@ def mean_bmode(diffuse: Any, coherent: Any, fourth: Any) -> Any:
     decay = xp.exp(-xp.minimum(k, xp.full_like(k, 80.0)))
     decibel = DB_PER_NEPER * (xp.log(mean) + log_plus_e1(k) + decay * sparse)
     return xp.clip(decibel, FLOOR_DB, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """The law of detected images (..., Z, X), after TGC and on their scale: a fixed echo in diffuse ones and noise.
+
+    mean: of the diffuse intensity.  noise: mean power of noise and haze.  coherent: complex amplitude of what the scene
+    fixes.  fourth: fourth cumulant of the diffuse field.
+    """
+
+    mean: Any
+    noise: Any
+    coherent: Any
+    fourth: Any
+
+    @classmethod
+    def amplified(cls, mean: Any, noise: Any, coherent: Any, fourth: Any, amplification: Any) -> Law:
+        """The law after an amplitude gain, broadcast, of the same quantities before it; all have the shape of `mean`
+        then."""
+        xp, gain = array_namespace(mean), amplification**2
+        shape = mean.shape
+        return cls(
+            mean * gain,
+            xp.broadcast_to(noise * gain, shape),
+            xp.broadcast_to(coherent * amplification, shape),
+            fourth * gain**2,
+        )
+
+    @property
+    def moments(self) -> tuple[Any, Any, Any]:
+        """M, |s|^2 and kappa4, as `mean_bmode` and Screen.mean take them."""
+        return self.mean + self.noise, array_namespace(self.mean).abs(self.coherent) ** 2, self.fourth
+
+    @property
+    def bmode(self) -> Any:
+        """Expectation of the images in dB."""
+        return mean_bmode(*self.moments)
 
 
 def mean_clipped_db(mean: Any, low: float, high: float) -> Any:

@@ -29,7 +29,7 @@ from usim.phantom.world import World
 from usim.process import tgc_gain
 from usim.scan import Sector
 from usim.scatterers import Scatterers, joined
-from usim.speckle import FLOOR_DB, mean_bmode
+from usim.speckle import FLOOR_DB, Law
 from usim.targets import Targets
 from usim.transmit import FocusedScan
 
@@ -95,20 +95,6 @@ class Setting:
         if not (self.exact and isinstance(self.plan, CalibratedPlan)):
             return psf.run(self.plan, scatterers, elevation=elevation)
         return np.complex64(self.plan.scale) * sir_image.run(self.plan.sir, scatterers)
-
-
-@dataclass(frozen=True, eq=False)
-class Law:
-    """The law of a detected image, after TGC and on its scale, (Z, X) each: a fixed echo in diffuse ones and noise.
-
-    mean: of the diffuse intensity.  noise: mean power of noise and haze.  coherent: complex amplitude of what the scene
-    fixes.  fourth: fourth cumulant of the diffuse field.
-    """
-
-    mean: Array
-    noise: Array
-    coherent: NDArray[np.complex128]
-    fourth: Array
 
 
 class Streams(NamedTuple):
@@ -261,6 +247,16 @@ class Stage:
         """A draw of the scene's cloud, or the cloud that was given; amplitudes as this setting hears them."""
         if self.cloud is not None:
             return self.cloud
+        depth, lateral, density, strength, slab = self.cloud_law
+        geometry = self.setting.plan.geometry
+        if self.scene.sequence and self.scene.sequence.motions:
+            return draw_moving(self.world, depth, lateral, density, strength, slab, generator, geometry)
+        return draw_cloud(self.scene, depth, lateral, density, strength, slab, generator, geometry)
+
+    @cached_property
+    def cloud_law(self) -> tuple[Array, tuple[Array, Array], Array, Array, Array | None]:
+        """Depths (256,), and at each of them where scatterers lie (x0, x1), how densely, how strongly, and in which
+        half-slab, as draw_cloud takes them; raises ResourceError for too many."""
         plans = [setting.plan for setting in self._served]
         reach = [plan.extent[1] for plan in plans]
         depth = np.geomspace(min(near for near, _ in reach), max(far for _, far in reach), 256)
@@ -274,17 +270,14 @@ class Stage:
         else:
             strength, slab = self.setting.power.elevation_energies(depth)[0], None
             density = self.density * _thickness(self._served[0], depth)
-        geometry = self.setting.plan.geometry
-        spread = max(densities(self.scene)) * density * geometry.spread(depth)
+        spread = max(densities(self.scene)) * density * self.setting.plan.geometry.spread(depth)
         expected = np.trapezoid(expected_per_depth(lateral, spread, slab), depth)
         if expected > MOST_SCATTERERS:
             raise ResourceError(
                 f"scatterers: per_cell {self.scene.scatterers.per_cell:g} asks for {expected:.3g} scatterers, "
                 f"at most {MOST_SCATTERERS:g} are allowed; lower per_cell or choose model: field"
             )
-        if self.scene.sequence and self.scene.sequence.motions:
-            return draw_moving(self.world, depth, lateral, density, strength, slab, generator, geometry)
-        return draw_cloud(self.scene, depth, lateral, density, strength, slab, generator, geometry)
+        return depth, lateral, density, strength, slab
 
     @cached_property
     def gain(self) -> Array:
@@ -344,30 +337,32 @@ class Stage:
     def haze_amplitude(self) -> NDArray[np.float32]:
         """Standard deviation of the haze's noise on the fine cells (R, J)."""
         grid = self.setting.plan.grid
-        cells = np.broadcast_to(self._haze(grid.fine_z)[:, None], (len(grid.fine_z), len(grid.fine_x)))
-        return psf.field_amplitude(self.setting.plan, cells.astype(np.float32), self.setting.power.field_strength)
+        cells = np.broadcast_to(self.haze_cells, (len(grid.fine_z), len(grid.fine_x)))
+        return psf.field_amplitude(self.setting.plan, cells, self.setting.power.field_strength)
+
+    @property
+    def haze_cells(self) -> NDArray[np.float32]:
+        """Echogenicity (R, 1), on the fine rows, of tissue that looks as bright as the haze."""
+        return self._haze(self.setting.plan.grid.fine_z)[:, None].astype(np.float32)
 
     def rough(self, generator: np.random.Generator) -> Scatterers:
         """A draw of the diffuse part of interfaces: heights over a cycle of phase, and random signs."""
-        mean, geometry, count = self.shaded(self.targets.rough), self.setting.plan.geometry, len(self.targets.rough)
-        height = self.setting.plan.beam.wavelength * (generator.random(count) - 0.5) / 2.0
-        angle = geometry.angle(geometry.to_beam(mean.x, mean.z)[0])
-        position = mean.position + height[:, None] * np.stack([np.sin(angle), 0.0 * angle, np.cos(angle)], axis=1)
-        return Scatterers(position, mean.amplitude * (2.0 * generator.integers(0, 2, count) - 1.0))
+        return roughened(self.shaded(self.targets.rough), self.setting.plan, generator)
+
+    @cached_property
+    def noise_mean(self) -> Array:
+        """Mean power of noise and haze before TGC, (Z, X)."""
+        heard = self.setting.noise.heard if self.noise_power else np.zeros(())
+        noise = np.where(heard, self.noise_power, 0.0)
+        noise = noise + self.haze_mean if self.scene.haze else noise
+        return np.broadcast_to(noise, (len(self.setting.plan.grid.z), len(self.setting.plan.grid.x)))
 
     @cached_property
     def law(self) -> Law:
         """What the intensity of every pixel follows."""
-        expected, gain = self.expectation, self.amplification**2
-        noise = np.where(self.setting.noise.heard, self.noise_power, 0.0) if self.noise_power else 0.0
-        noise = noise + self.haze_mean if self.scene.haze else noise
-        coherent = 0.0 if self.coherent is None else self.coherent.astype(np.complex128) * self.amplification
-        return Law(
-            mean=expected.mean * gain,
-            noise=np.broadcast_to(noise * gain, expected.mean.shape),
-            coherent=np.broadcast_to(coherent, expected.mean.shape),
-            fourth=expected.fourth * gain**2,
-        )
+        expected, fixed = self.expectation, self.coherent
+        coherent = np.zeros((), np.complex128) if fixed is None else fixed.astype(np.complex128)
+        return Law.amplified(expected.mean, self.noise_mean, coherent, expected.fourth, self.amplification)
 
     def scene_truth(self, x: Array, z: Array) -> dict[str, NDArray]:
         """Those truths that are the scene's alone, at places (x, z), metres, broadcast."""
@@ -382,8 +377,7 @@ class Stage:
     @cached_property
     def bmode(self) -> NDArray[np.float32]:
         """Expectation of the image (Z, X) in dB."""
-        law = self.law
-        return mean_bmode(law.mean + law.noise, np.abs(law.coherent) ** 2, law.fourth).astype(np.float32)
+        return self.law.bmode.astype(np.float32)
 
     @property
     def resolved_db(self) -> NDArray[np.float32]:
@@ -426,10 +420,7 @@ class Stage:
     @cached_property
     def shown(self) -> NDArray[np.float32] | None:
         """What the screen shows of this one image on average, (Z, X), in its units; None without one."""
-        if self.screen is None:
-            return None
-        law = self.law
-        return self.screen.mean(law.mean + law.noise, np.abs(law.coherent) ** 2, law.fourth)
+        return None if self.screen is None else self.screen.mean(*self.law.moments)
 
     def iq(self, streams: Streams) -> tuple[Image, Scatterers | None]:
         """IQ (Z, X) after noise and TGC, 1 at 0 dB, and the cloud that was drawn; from these streams."""
@@ -449,6 +440,15 @@ class Stage:
         if self.noise_power:
             iq = iq + np.float32(math.sqrt(self.noise_power)) * setting.noise.draw(streams.noise)
         return iq * self.amplification.astype(np.float32), cloud
+
+
+def roughened(mean: Scatterers, plan: psf.Plan, generator: np.random.Generator) -> Scatterers:
+    """Scatterers of rms amplitudes `mean`, displaced along the beam over a cycle of phase, with random signs."""
+    count, geometry = len(mean), plan.geometry
+    height = plan.beam.wavelength * (generator.random(count) - 0.5) / 2.0
+    angle = geometry.angle(geometry.to_beam(mean.x, mean.z)[0])
+    position = mean.position + height[:, None] * np.stack([np.sin(angle), 0.0 * angle, np.cos(angle)], axis=1)
+    return Scatterers(position, mean.amplitude * (2.0 * generator.integers(0, 2, count) - 1.0))
 
 
 def _thickness(setting: Setting, depth: Array) -> Array:

@@ -13,7 +13,8 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -34,40 +35,143 @@ Work = Callable[[Any, Report], Any]
 
 @dataclass(frozen=True)
 class Event:
-    """News of an item: progress, done (with its result), lost (with the exit code); or idle, when there is none."""
+    """News of an item: progress, done (its result), failed (its UsimError), lost (the exit code); or idle: no news."""
 
-    kind: Literal["progress", "done", "lost", "idle"]
+    kind: Literal["progress", "done", "failed", "lost", "idle"]
     item: Any
     value: Any
 
 
+class Later(Future[Any]):
+    """A result that a thread of its own still finishes while the next item is worked on.
+
+    finish: returns the result; it is given a function to call now and then, which raises when nobody wants it any more.
+
+    >>> Later(lambda check: 6 * 7).result()
+    42
+    """
+
+    def __init__(self, finish: Callable[[Callable[[], None]], Any]) -> None:
+        super().__init__()
+        self._unwanted = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(finish,), daemon=True)
+        self._thread.start()
+
+    def _run(self, finish: Callable[[Callable[[], None]], Any]) -> None:
+        try:
+            self.set_result(finish(self._check))
+        except BaseException as error:
+            self.set_exception(error)
+
+    def _check(self) -> None:
+        if self._unwanted.is_set():
+            raise CancelledError
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what was finished, or raise what came of it; the thread has ended then."""
+        try:
+            return super().result(timeout)
+        finally:
+            self._thread.join(timeout)
+
+    def abandon(self) -> None:
+        """Return when the thread has ended; it is told to."""
+        self._unwanted.set()
+        self._thread.join()
+
+
 @dataclass
 class _Worker:
+    """A process, and the items that it was given and has not finished: the last one is worked on."""
+
     process: BaseProcess
     pipe: Connection
-    item: Any = field(default=None)
+    items: list[Any] = field(default_factory=list)
 
 
-def map_items(start: Callable[[], Work], items: Sequence[Any], workers: int, listen: Callable[[Event], None]) -> None:
+def map_items(
+    start: Callable[[], Work],
+    items: Sequence[Any],
+    workers: int,
+    listen: Callable[[Event], None],
+    *,
+    keep_going: bool = False,
+) -> None:
     """Work through `items` in `workers` processes, or in this one when `workers` is 1, and tell `listen` every event.
 
-    start: picklable; called once in each process, it returns the function (item, report) -> result.
+    start: picklable; called once in each process, it returns the function (item, report) -> result. Where the result
+    is a `Later`, the next item is begun, and the event comes when it is there; one after the next is begun only then.
+    keep_going: tell the UsimError of an item as `failed` and go on, also when all workers were killed.
     Raises the UsimError that an item raised; other errors of workers come as RuntimeError with their traceback.
-    However it ends, no worker is left.
+    However it ends, no worker and no thread is left.
 
     >>> map_items(lambda: lambda item, report: item**2, [3], 1, lambda event: print(event.kind, event.value))
     done 9
     """
+
+    def hear(event: Event) -> None:
+        if event.kind == "failed" and not keep_going:
+            raise event.value
+        listen(event)
+
     if workers > 1:
-        _map_over_processes(start, items, workers, listen)
-        return
-    work = start()
-    for item in items:
-        listen(Event("done", item, work(item, lambda value, item=item: listen(Event("progress", item, value)))))
+        _map_over_processes(start, items, workers, hear, keep_going)
+    else:
+        _work_off(start(), items, lambda kind, item, value: hear(Event(kind, item, value)))
+
+
+def _work_off(work: Work, items: Iterable[Any], tell: Callable[[Any, Any, Any], None]) -> None:
+    """Work through items and tell news of each; what a Later has finished is told when the next item reports."""
+    pending: list[tuple[Any, Later]] = []
+    untold: list[Exception] = []
+
+    def settle(most: int) -> None:
+        while pending and (len(pending) > most or pending[0][1].done()):
+            item, later = pending[0]
+            kind, value = _outcome(later.result)
+            del pending[0]
+            tell(kind, item, value)
+
+    def report(item: Any, value: Any) -> None:
+        try:
+            settle(1)
+            tell("progress", item, value)
+        except Exception as error:
+            untold.append(error)  # of whoever listens, not of the item that is worked on
+            raise
+
+    try:
+        for item in items:
+            kind, value = _outcome(lambda item=item: work(item, lambda news: report(item, news)))
+            if untold:
+                raise untold[0]
+            if isinstance(value, Later):
+                pending.append((item, value))
+                settle(1)
+            else:
+                settle(0)
+                tell(kind, item, value)
+        settle(0)
+    except Exception:
+        with contextlib.suppress(Exception):  # what was worked off before is not lost by an error after it
+            settle(0)
+        raise
+    finally:
+        for _, later in pending:
+            later.abandon()
+
+
+def _outcome(action: Callable[[], Any]) -> tuple[Literal["done", "failed"], Any]:
+    try:
+        return "done", action()
+    except UsimError as error:
+        return "failed", error
+    except MemoryError:
+        return "failed", ResourceError("a worker ran out of memory; lower --shard-size or --workers")
 
 
 def _map_over_processes(
-    start: Callable[[], Work], items: Sequence[Any], workers: int, listen: Callable[[Event], None]
+    start: Callable[[], Work], items: Sequence[Any], workers: int, listen: Callable[[Event], None], keep_going: bool
 ) -> None:
     waiting = list(reversed(items))
     team: list[_Worker] = []
@@ -75,21 +179,25 @@ def _map_over_processes(
         with spawning():
             for _ in range(min(workers, len(items))):
                 team.append(_hire(start))
-        for worker in team:
-            _give(worker, waiting)
         while team:
             ready = wait([worker.pipe for worker in team], timeout=_IDLE_S)
             if not ready:
                 listen(Event("idle", None, None))
             for worker in [w for w in team if w.pipe in ready]:
-                event = _hear(worker)
-                if event is not None:
-                    listen(event)
-                if event is None or event.kind == "lost":
+                kind, value = _hear(worker)
+                if kind == "next":
+                    _give(worker, waiting)
+                elif kind == "ended":
                     worker.process.join()
                     team.remove(worker)
-                elif event.kind == "done":
-                    _give(worker, waiting)
+                    for item in worker.items:
+                        listen(Event("lost", item, worker.process.exitcode))
+                else:
+                    item = worker.items[-1] if kind == "progress" else worker.items.pop(0)
+                    listen(Event(kind, item, value))
+            if keep_going and waiting and not team:
+                with spawning():
+                    team.append(_hire(start))
         for item in reversed(waiting):
             listen(Event("lost", item, None))
     finally:
@@ -125,21 +233,21 @@ def _hire(start: Callable[[], Work]) -> _Worker:
 
 
 def _give(worker: _Worker, waiting: list[Any]) -> None:
-    worker.item = waiting.pop() if waiting else None
+    message = (waiting.pop(),) if waiting else None
+    worker.items.extend(message or ())
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a dead worker is noticed when it is heard
-        worker.pipe.send((worker.item,) if worker.item is not None else None)
+        worker.pipe.send(message)
 
 
-def _hear(worker: _Worker) -> Event | None:
-    """Return what the worker says; None when it has ended after its last item."""
+def _hear(worker: _Worker) -> tuple[Any, Any]:
+    """Return what the worker says, "next" when it wants an item, "ended" when it will say nothing any more."""
     try:
         kind, value = worker.pipe.recv()
     except (EOFError, ConnectionResetError, pickle.UnpicklingError):
-        worker.process.join(_PATIENCE)
-        return None if worker.item is None else Event("lost", worker.item, worker.process.exitcode)
+        return "ended", None
     if kind == "error":
         raise value
-    return Event(kind, worker.item, value)
+    return kind, value
 
 
 def _dismiss(team: list[_Worker]) -> None:
@@ -154,16 +262,21 @@ def _dismiss(team: list[_Worker]) -> None:
 
 
 def _serve(pipe: Connection, start: Callable[[], Work]) -> None:
-    """Run in a worker: take items until None comes or the parent is gone."""
+    """Run in a worker: ask for items until None comes or the parent is gone."""
+
+    def given() -> Iterator[Any]:
+        while True:
+            pipe.send(("next", None))
+            message = pipe.recv()
+            if message is None:
+                return
+            yield message[0]
+
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            work = start()
-            while (message := pipe.recv()) is not None:
-                pipe.send(("done", work(message[0], lambda value: pipe.send(("progress", value)))))
+            _work_off(start(), given(), lambda kind, item, value: pipe.send((kind, value)))
         except UsimError as error:
             pipe.send(("error", error))
-        except MemoryError:
-            pipe.send(("error", ResourceError("a worker ran out of memory; lower --shard-size or --workers")))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
         except Exception:

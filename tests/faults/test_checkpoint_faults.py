@@ -308,7 +308,7 @@ RESUMES = {
     "newer request": (lambda content: content["about"]["request"].update(more=1), "does not fit"),
     "no phantom": (without("about", "phantom", "text"), "does not fit"),
     **{f"no {key}": (without("resume", key), "does not fit")
-       for key in ("weights", "optimizers", "step", "elapsed", "best", "scene_shape")},
+       for key in ("weights", "optimizers", "step", "elapsed", "scene_shape")},
     "other optimiser": (lambda content: content["resume"].update(optimizers={"main": {}}), "does not fit"),
     "other weights": (lambda content: content["resume"].update(weights={}), "does not fit"),
 }  # fmt: skip
@@ -334,7 +334,7 @@ def test_commands_say_so_in_one_line(trained, good, tmp_path, capsys):
     for arguments, named in (
         (["denoise", str(tmp_path / "a.png"), "-m", str(good)], good),
         (["train", "--resume", "-o", str(tmp_path / "run")], tmp_path / "run/last.pt"),
-        (["train", "--resume", "-o", str(tmp_path)], tmp_path / "last.pt"),
+        (["train", "--resume", "-o", str(tmp_path)], tmp_path),
     ):
         assert main(["-q", *arguments]) == 3
         out, err = capsys.readouterr()
@@ -447,11 +447,11 @@ TINY = ["--method", "noise2true", "--preset", "toy"]
         ([*SIM, "--method", "lee"], 2, "lee: a filter has nothing to learn"),
         ([*SIM, "--preset", "larg"], 2, "preset 'larg' is unknown; allowed are default, toy, paper"),
         ([*SIM, *TINY, "--set", "widht=8"], 2, "did you mean 'width'"),
-        ([*SIM, *TINY, "--set", "width"], 2, "expected KEY=VALUE"),
+        ([*SIM, *TINY, "--set", "width"], 2, "'width' is no setting; write KEY=VALUE"),
         ([*SIM, *TINY, "--set", "width=wide"], 2, "width is 'wide'; allowed is a whole number"),
         ([*SIM, *TINY, "--set", "residual=maybe"], 2, "residual is 'maybe'; allowed is true or false"),
         ([*SIM, *TINY, "--crop", "30"], 2, "crop: 30 pixels; noise2true needs multiples of 8"),
-        ([*SIM, "--crop", "24"], 2, "crop: 24 pixels; speckle2self needs multiples of 16"),
+        ([*SIM, "--preset", "paper", "--crop", "24"], 2, "crop: 24 pixels; speckle2self needs multiples of 16"),
         ([*SIM, "--crop", "-16"], 2, "crop: -16 is not allowed"),
         ([*SIM, *TINY, "--crop", "64"], 2, "crop: images of 32 x 32 pixels are smaller than crops of 64"),
         ([*SIM, "--batch", "0"], 2, "batch: 0 is not allowed"),
@@ -462,7 +462,7 @@ TINY = ["--method", "noise2true", "--preset", "toy"]
         ([*SIM, "--seed", "-1"], 2, "--seed"),
         ([*SIM, "--seed", str(2**64)], 2, "seed: "),
         ([*SIM, "--device", "nonsense"], 2, "device: 'nonsense' can't be used here"),
-        ([*SIM, "--judge", "uniform"], 2, "--judge belongs to --data"),
+        ([*SIM, "--judge", "uniforms"], 2, "uniforms"),
         ([*SIM, "--domain", "db"], 2, "--domain belongs to --data"),
         (["--sim", "gone.yaml"], 2, "gone.yaml: no such file"),
         (["--sim", "typo.yaml"], 2, "typo.yaml:2:64: image.dynamic_rang: unknown key; did you mean 'dynamic_range'"),
@@ -472,7 +472,7 @@ TINY = ["--method", "noise2true", "--preset", "toy"]
         (["--data", "empty"], 3, "no images in this folder"),
         (["--data", "gone"], 3, "gone: cannot read"),
         (["--data", "notes.txt"], 3, "notes.txt: a file of another kind"),
-        (["--resume"], 3, "out/last.pt: cannot be read: No such file"),
+        (["--resume"], 3, "out: holds no training to go on with; leave out --resume"),
         (["--resume", "--steps", "3"], 2, "leave out --steps"),
         (["nonsense"], 2, "unexpected extra argument"),
     ],
@@ -494,6 +494,19 @@ def test_bad_calls_get_their_code_and_leave_nothing(trained, tmp_path, monkeypat
     assert text in err
     assert err.count("\n") == (3 if ".yaml:" in text and "no such" not in text else 1)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("wrong", [["--sim", "gone.yaml"], ["--sim", "small.yaml", "--set", "widht=8"]])
+def test_what_was_chosen_is_told_of_good_calls_only(tmp_path, monkeypatch, capsys, wrong):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(PHANTOM)
+    call = ["train", "--method", "noise2true", "--preset", "toy", "--workers", "0", "--steps", "1", "--held-out", "1"]
+    assert main([*call, *wrong]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert main([*call, "--sim", "small.yaml", "--set", "width=4", "--crop", "16"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("training on ")
+    assert told[1].startswith("precision ")
 
 
 def test_a_request_is_checked_like_a_call(trained, tmp_path):

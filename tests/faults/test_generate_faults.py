@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 from failing import NthFails
+from surroundings import PATIENCE, environment
 
 import usim.generate
 from usim.errors import ConfigError, DataError, ResourceError
@@ -36,20 +39,6 @@ def phantom(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(PHANTOM)
     return load_phantom(path)
-
-
-@pytest.fixture
-def fake_renderer(monkeypatch, make_frame):
-    """Frames that cost nothing, where the fault and not the picture is looked at."""
-
-    class Fake:
-        def __init__(self, phantom, *, seed=None):
-            self.seed = seed
-
-        def frame(self, number):
-            return make_frame(number, seed=self.seed)
-
-    monkeypatch.setattr(usim.generate, "Renderer", Fake)
 
 
 def hashes(folder):
@@ -83,7 +72,7 @@ def test_equal_runs_give_equal_files(tmp_path, phantom):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES])
-@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace", "link"])
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
 def test_the_nth_write_fails(tmp_path, phantom, fake_renderer, monkeypatch, code, call):
     for n in range(1, 51):
         folder, failing = tmp_path / f"run-{n}", NthFails(call, n, code)
@@ -108,6 +97,53 @@ def test_the_nth_write_fails(tmp_path, phantom, fake_renderer, monkeypatch, code
         if failing.left > 0:
             break
     assert failing.left > 0
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+def test_the_nth_write_of_a_shard_fails_while_the_next_is_simulated(
+    tmp_path, phantom, fake_renderer, monkeypatch, call
+):
+    before = threading.active_count()
+    for n in (1, 2, 3):
+        folder, failing = tmp_path / f"{call}-{n}", NthFails(call, n, errno.ENOSPC, thread="other")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, failing)
+            with pytest.raises(ResourceError, match="bytes are needed") as caught:
+                generate(phantom, folder, workers=1, shard_size=1)
+        assert threading.active_count() == before
+        # `open` and `fsync` count the folder too, which is synchronised after the rename; and where a disk is slow, the
+        # shard after the one that is being written is being written too.
+        number = (n - 1) // 2 if call in ("open", "fsync") else n - 1
+        candidates = {f"shard-{at:05d}.h5" for at in (number, number + 1, n - 1)}
+        (named,) = {path for path in candidates if f"{folder}/{path}" in str(caught.value)}
+        if folder.exists():
+            names = {path.name for path in folder.iterdir()}
+            listed = [shard.name for shard in read_manifest(folder).shards]
+            assert named not in listed
+            assert set(listed) <= {f"shard-{at:05d}.h5" for at in range(n + 1)}
+            assert names == {"manifest.json", "run.json", *listed}
+
+
+def test_memory_does_not_grow_with_the_number_of_shards(tmp_path, phantom, monkeypatch, make_frame):
+    made = [make_frame(i, shape=(200, 200)) for i in range(2)]
+    held = []
+
+    class Fake:
+        def __init__(self, phantom, *, seed=None):
+            pass
+
+        def frame(self, number):
+            held.append(tracemalloc.get_traced_memory()[0])
+            return made[number % 2]
+
+    monkeypatch.setattr(usim.generate, "Renderer", Fake)
+    tracemalloc.start()
+    try:
+        result = generate(phantom, tmp_path / "out", frames=60, workers=1, shard_size=3)
+    finally:
+        tracemalloc.stop()
+    shard = max(entry.bytes for entry in result.manifest.shards)
+    assert max(held) - held[0] < 2.5 * shard  # one that is filled, one that is written, of twenty
 
 
 def test_an_occupied_folder_is_refused_and_left_alone(tmp_path, phantom, fake_renderer):
@@ -141,8 +177,7 @@ def test_a_run_without_a_finished_shard_leaves_nothing(tmp_path, phantom, fake_r
     assert not (tmp_path / "out").exists()
 
 
-def test_requests_beyond_the_machine_are_refused_before_work(tmp_path, phantom):
-    start = time.process_time()
+def test_requests_beyond_the_machine_are_refused_before_work(tmp_path, phantom, fake_renderer):
     with pytest.raises(ResourceError, match="bytes are needed"):
         generate(phantom, tmp_path / "out", frames=10**12)
     huge = tmp_path / "huge.yaml"
@@ -152,7 +187,7 @@ def test_requests_beyond_the_machine_are_refused_before_work(tmp_path, phantom):
         patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free}))
         with pytest.raises(ResourceError, match="bytes of memory are needed"):
             generate(load_phantom(huge), tmp_path / "out", frames=1000, shard_size=1000)
-    assert time.process_time() - start < 1
+    assert not fake_renderer
     assert not (tmp_path / "out").exists()
 
 
@@ -166,28 +201,28 @@ def group_lives(group):
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_within_two_seconds(tmp_path, number, code, workers):
+@pytest.mark.parametrize("limit", [PATIENCE, pytest.param(2.0, marks=pytest.mark.slow)])
+def test_a_signal_ends_it(tmp_path, number, code, workers, limit):
     (tmp_path / "small.yaml").write_text(PHANTOM)
     run = [sys.executable, "-m", "usim", "generate", "small.yaml", "--frames", "5000", "--shard-size", "3"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in [os.getcwd(), *sys.path] if path)}
     process = subprocess.Popen(
-        [*run, "--workers", str(workers)], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,
+        [*run, "--workers", str(workers)], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
     folder = tmp_path / "small"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not ((folder / "manifest.json").exists() and read_manifest(folder).shards):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     start = time.monotonic()
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    _, error = process.communicate(timeout=10)
-    assert time.monotonic() - start < 2
+    _, error = process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - start < limit
     assert process.returncode == code
     assert "Traceback" not in error
     while group_lives(process.pid):  # the resource tracker of multiprocessing takes a moment to follow
-        assert time.monotonic() - start < 5
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     names = {path.name for path in folder.iterdir()}
     manifest = read_manifest(folder)
@@ -198,11 +233,10 @@ def test_a_signal_ends_it_within_two_seconds(tmp_path, number, code, workers):
 
 def test_two_writers_on_one_folder(tmp_path):
     (tmp_path / "small.yaml").write_text(PHANTOM)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in [os.getcwd(), *sys.path] if path)}
     run = [sys.executable, "-m", "usim", "generate", "small.yaml", "--workers", "1"]
     writers = [
-        subprocess.Popen(run, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)
+        subprocess.Popen(run, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    errors = [writer.communicate(timeout=60)[1] for writer in writers]
+    errors = [writer.communicate(timeout=PATIENCE)[1] for writer in writers]
     assert sorted(writer.returncode for writer in writers) == [0, 2], errors
     assert len(list(open_frames(tmp_path / "small"))) == 6

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from usim.errors import ResourceError
@@ -18,19 +21,34 @@ _CURES = {
     errno.EIO: "the device reports an error; choose another disk",
 }
 
+#: Bytes that are written between two questions whether to go on: a few hundredths of a second.
+_PIECE = 8 << 20
+#: The name of a partial file: of the file that it will be, and of the process that writes it.
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.part(\.[^.]*)?")
+
 
 def partial_path(path: Path) -> Path:
-    """Return the hidden name in the same folder under which `path` is written before it is renamed."""
-    return path.with_name(f".{path.name}.part")
+    """Return the hidden name in the same folder under which this process writes `path` before it is renamed."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:64]
+    return path.with_name(f".{path.name}.part.{host}-{os.getpid()}")
 
 
-def write_atomic(path: Path, data: bytes, *, exclusive: bool = False) -> None:
+def owner_of(name: str) -> str | None:
+    """Return the name of the file that a partial file, of whichever process, was to become; None for any other file.
+
+    >>> owner_of(partial_path(Path("a.h5")).name), owner_of("a.h5")
+    ('a.h5', None)
+    """
+    match = _PARTIAL.fullmatch(name)
+    return match and match["name"]
+
+
+def write_atomic(path: Path, data: bytes | bytearray, *, check: Callable[[], None] = lambda: None) -> None:
     """Write `data` to `path` so that a reader sees the old file, the whole new one, or none.
 
-    exclusive: refuse to replace a file; it then claims the name for one of several writers.
+    check: called before every piece and before the file appears; what it raises ends it.
 
-    Raises FileExistsError when exclusive and the file is there, ResourceError (path, reason, bytes needed) when the
-    system refuses; neither leaves a partial file.
+    Raises ResourceError (path, reason, bytes needed) when the system refuses; then no partial file is left.
 
     >>> import pathlib, tempfile
     >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.bin"
@@ -39,22 +57,15 @@ def write_atomic(path: Path, data: bytes, *, exclusive: bool = False) -> None:
     b'abc'
     """
     temporary = partial_path(path)
-    if exclusive:
-        temporary = temporary.with_name(f"{temporary.name}.{os.getpid()}")
     try:
         try:
-            _write_synced(temporary, data)
-            if exclusive:
-                _link_new(temporary, path)
-            else:
-                os.replace(temporary, path)
-                sync_folder(path.parent)
+            _write_synced(temporary, data, check)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-    except FileExistsError:
-        raise
     except OSError as error:
         raise no_room(path, error, len(data)) from error
 
@@ -71,29 +82,21 @@ def no_room(path: Path, error: OSError, size: int) -> ResourceError:
     """Return the one-line error for a refused write of `size` bytes to `path`."""
     reason = error.strerror or type(error).__name__
     cure = _CURES.get(error.errno or 0, "check the disk and try again")
-    return ResourceError(f"{path}: cannot write: {reason}; {size} bytes are needed; {cure}")
+    needed = f"{size} bytes are needed; " if size else ""  # a folder takes none
+    return ResourceError(f"{path}: cannot write: {reason}; {needed}{cure}")
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def _write_synced(path: Path, data: bytes | bytearray, check: Callable[[], None]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         view = memoryview(data)
         while view:
-            view = view[os.write(descriptor, view) :]
+            check()
+            view = view[os.write(descriptor, view[:_PIECE]) :]
         os.fsync(descriptor)
+        check()
     finally:
         os.close(descriptor)
-
-
-def _link_new(temporary: Path, path: Path) -> None:
-    os.link(temporary, path)
-    try:
-        os.unlink(temporary)
-        sync_folder(path.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(path)  # the claim failed: nobody else may find the name taken
-        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""Files that are too large for memory, written piece by piece, and still appear whole or not at all."""
+"""Files for a writer that goes back and forth in them, such as HDF5, and that must not meet an error: it can crash.
+
+On disk they are for what is too large for memory, and still appear whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,15 @@ from typing import Any
 from usim.io.atomic import no_room, partial_path, sync_folder
 
 
-class Growing(io.RawIOBase):
-    """A new file for a writer that must not meet an error, such as HDF5, which can crash on a full disk.
+class _Steady(io.RawIOBase):
+    """The first error is kept in `error`, and what is written later is dropped; `check` raises it."""
 
-    The first error of the system is kept in `error`, and what is written later is dropped; `check` raises it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.error: OSError | None = None
+    def __init__(self) -> None:
+        self.error: Exception | None = None
         self._position = self._size = 0
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
 
     def check(self) -> None:
-        """Raise the OSError that a write met, if any."""
+        """Raise the error that a write met, if any."""
         if self.error is not None:
             raise self.error
 
@@ -47,7 +46,7 @@ class Growing(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        found = os.pread(self._descriptor, len(view), self._position)
+        found = self._read_at(self._position, len(view))
         # What was dropped after an error, or never written, reads as zeros: the reader must not stumble.
         view[:] = found + bytes(len(view) - len(found))
         self._position += len(view)
@@ -55,26 +54,71 @@ class Growing(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        length = len(view)
         try:
             if self.error is None:
-                os.lseek(self._descriptor, self._position, os.SEEK_SET)
-                while view:
-                    view = view[os.write(self._descriptor, view) :]
-        except OSError as error:
+                self._write_at(self._position, view)
+        except (OSError, MemoryError) as error:
             self.error = error
-        self._position += length
+        self._position += len(view)
         self._size = max(self._size, self._position)
-        return length
+        return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         self._size = self._position if size is None else size
         try:
             if self.error is None:
-                os.ftruncate(self._descriptor, self._size)
-        except OSError as error:
+                self._cut(self._size)
+        except (OSError, MemoryError) as error:
             self.error = error
         return self._size
+
+    def _read_at(self, position: int, size: int) -> bytes:
+        raise NotImplementedError
+
+    def _write_at(self, position: int, view: memoryview) -> None:
+        raise NotImplementedError
+
+    def _cut(self, size: int) -> None:
+        raise NotImplementedError
+
+
+class Held(_Steady):
+    """A new file in memory, in `data`: whoever wants to keep it needs no copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = bytearray()
+
+    def _read_at(self, position: int, size: int) -> bytes:
+        return bytes(memoryview(self.data)[position : position + size])
+
+    def _write_at(self, position: int, view: memoryview) -> None:
+        if position > len(self.data):
+            self._cut(position)
+        self.data[position : position + len(view)] = view
+
+    def _cut(self, size: int) -> None:
+        del self.data[size:]
+        self.data.extend(bytes(size - len(self.data)))
+
+
+class Growing(_Steady):
+    """A new file on disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+
+    def _read_at(self, position: int, size: int) -> bytes:
+        return os.pread(self._descriptor, size, position)
+
+    def _write_at(self, position: int, view: memoryview) -> None:
+        os.lseek(self._descriptor, position, os.SEEK_SET)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def _cut(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
 
     def sync(self) -> None:
         """Raise what a write met, and wait until the file is on the disk."""
@@ -109,7 +153,7 @@ def growing(path: Path, size: int) -> Iterator[Growing]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        refused = file.error or (error if isinstance(error, OSError) else None)
+        refused = next((e for e in (file.error, error) if isinstance(e, OSError)), None)
         if refused is not None:
             raise no_room(path, refused, size) from refused
         raise

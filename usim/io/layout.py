@@ -13,6 +13,9 @@ ATTRIBUTE_BYTES = 60_000
 #: What `--store` may add to a shard.
 STORABLE = ("iq", "scatterers")
 
+#: How `--dtype` may store images of real numbers; they are read back as float32.
+DTYPES = ("float32", "float16", "uint8")
+
 #: What shares the frame axis, slowest first: the datasets `index/...`.
 AXES = ("scene", "look", "slice", "angle", "time")
 
@@ -198,21 +201,3 @@ BY_PATH = {dataset.path: dataset for dataset in DATASETS}
 def stored_images(words: Collection[str]) -> tuple[Dataset, ...]:
     """Return the per-frame image datasets of a shard; words: what `--store` asks for, and the phantom's keys."""
     return tuple(d for d in DATASETS if d.is_image and (d.store or d.key or None) in (None, *words))
-
-
-def bytes_per_frame(pixels: tuple[int, int], words: Collection[str] = (), lines: tuple[int, int] | None = None) -> int:
-    """Return the bytes one frame of `pixels` (x, z) adds to a shard, scatterers not counted; words: see there.
-
-    lines: lines and samples along each, of a sector.
-
-    >>> bytes_per_frame((100, 100))
-    246384
-    """
-    per_pixel, per_sample = 0, 0
-    for d in stored_images((*words, "sector") if lines else words):
-        size = int(d.dtype[1]) * (2 if len(d.dims) > len(_IMAGE) else 1)
-        per_sample += size if d.is_polar else 0
-        per_pixel += 0 if d.is_polar or (lines and d.path == "iq") else size
-    samples = lines[0] * lines[1] if lines else 0
-    # 16 kB: parameters, label names and the chunk index (measured on the shipped phantoms).
-    return per_pixel * pixels[0] * pixels[1] + per_sample * samples + 16_384

@@ -8,7 +8,7 @@ process dies; whole bytes can be hashed and renamed into place.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 from usim.elements import elements_of
 from usim.errors import ConfigError, DataError
 from usim.frame import Axes, Frame, Polar, PolarAxes, Truth
+from usim.io.growing import Held
 from usim.io.layout import ATTRIBUTE_BYTES, BY_PATH, FORMAT, KEYS, ZEA_DATA, ZEA_VERSION, Dataset, stored_images
+from usim.io.packing import envelope_of, packing_of, unpack
 from usim.probe import Probe
 from usim.scatterers import Scatterers
 
-#: Memory is taken in steps of this size while a file is built; small steps copy the growing file again and again.
-_CORE_BLOCK = 8 << 20
+#: HDF5's own compression without loss, which every reader knows. Coordinates, which repeat two axes over the grid, pack
+#: to a hundredth; images, which are packed when it is asked for, to about nine tenths as float32, half as uint8.
+_PACKED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 #: Rows per chunk of the ragged scatterer lists.
 _SCATTERER_CHUNK = 1 << 16
 
@@ -33,7 +36,8 @@ _SCATTERER_CHUNK = 1 << 16
 class ShardHeader:
     """What a shard says about itself: frame count, index of its first frame, seed, phantom text, and versions.
 
-    versions: of the packages that decide the bits, by name. store: extras, see `layout.STORABLE`.
+    versions: of the packages that decide the bits, by name. store: extras, see `layout.STORABLE`. dtype, compress: of
+    the images, see `layout.DTYPES`. config_sha256: of the phantom and the files that it names.
     """
 
     frames: int
@@ -43,6 +47,9 @@ class ShardHeader:
     description: str
     versions: dict[str, str]
     store: tuple[str, ...] = ()
+    dtype: str = "float32"
+    compress: bool = False
+    config_sha256: str = ""
 
 
 @dataclass
@@ -58,34 +65,43 @@ class _Gathered:
     clouds: list[Scatterers] = field(default_factory=list)
 
 
-def encode_shard(frames: Iterable[Frame], header: ShardHeader) -> bytes:
+def encode_shard(frames: Iterable[Frame], header: ShardHeader) -> bytearray:
     """Return the bytes of the HDF5 file that holds `frames`, which are taken one at a time.
 
     Raises ConfigError when a frame lacks something that was asked to be stored, DataError when the frames do not fit
-    the header or each other.
+    the header or each other, MemoryError when there is no room.
 
     >>> data = encode_shard(frames, ShardHeader(frames=3, first_frame=0, seed=7, ...))  # doctest: +SKIP
     """
     libver = ("earliest", "v114")  # newer objects cannot be read by MATLAB and older h5py
+    held = Held()  # not HDF5's own files in memory: taking their bytes out needs the memory twice
+    try:
+        # Without a cache chunks are placed as they are written. With one that is when their dataset is closed, and so
+        # when Python lets go of the last reference to it: a profiler's thread decided the bytes of a file (seen).
+        with h5py.File(held, "w", libver=libver, rdcc_nbytes=0) as file:
+            _fill(file, frames, header)
+    finally:
+        held.check()
+    return held.data
+
+
+def _fill(file: h5py.File, frames: Iterable[Frame], header: ShardHeader) -> None:
     where = f"shard from frame {header.first_frame}"
-    with h5py.File("shard", "w", driver="core", backing_store=False, block_size=_CORE_BLOCK, libver=libver) as file:
-        gathered = _Gathered()
-        for row, frame in enumerate(frames):
-            if row >= header.frames:
-                raise DataError(f"{where}: more than the {header.frames} frames announced")
-            _write_images(file, row, frame, header)
-            _gather(gathered, frame, header)
-        if len(gathered.params) != header.frames:
-            raise DataError(f"{where}: {len(gathered.params)} frames, {header.frames} announced")
-        _write_axes(file, gathered)
-        _write_rows(file, gathered)
-        if "scatterers" in header.store:
-            _write_scatterers(file, gathered.clouds)
-        _write_attributes(file, header)
-        _write_probe(file, gathered.params)
-        _link_for_zea(file)
-        file.flush()
-        return bytes(file.id.get_file_image())
+    gathered = _Gathered()
+    for row, frame in enumerate(frames):
+        if row >= header.frames:
+            raise DataError(f"{where}: more than the {header.frames} frames announced")
+        _write_images(file, row, frame, header)
+        _gather(gathered, frame, header)
+    if len(gathered.params) != header.frames:
+        raise DataError(f"{where}: {len(gathered.params)} frames, {header.frames} announced")
+    _write_axes(file, gathered)
+    _write_rows(file, gathered)
+    if "scatterers" in header.store:
+        _write_scatterers(file, gathered.clouds)
+    _write_attributes(file, header)
+    _write_probe(file, gathered.params)
+    _link_for_zea(file)
 
 
 def read_frame(file: h5py.File, row: int) -> Frame:
@@ -96,28 +112,60 @@ def read_frame(file: h5py.File, row: int) -> Frame:
     truth = _read_truth(file, row, "")
     axes = Axes(*_read_axes(file, row, ("axes/x", "axes/z")))
     params = json.loads(file["params"][row])
-    images = file["bmode"][row], file["envelope"][row], _read_iq(file, row, "")
-    shown = file["display"][row] if "display" in file else None
-    return Frame(*images, truth, axes, params, _read_scatterers(file, row), _read_polar(file, row), shown)
+    shown = unpack(file["display"], row) if "display" in file else None
+    return Frame(
+        *_read_images(file, row, ""), truth, axes, params, read_scatterers(file, row), _read_polar(file, row), shown
+    )
+
+
+def read_arrays(file: h5py.File, row: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the named datasets of the frame in `row`; those that are the same for all frames come whole.
+
+    Raises whatever h5py raises on a damaged file, as read_frame does.
+    """
+    return {name: _read_array(file, row, name) for name in names}
+
+
+def has_array(file: h5py.File, name: str) -> bool:
+    """True when read_arrays finds a dataset; images in steps of dB give the envelope as well."""
+    return name in file or (name.endswith("envelope") and _is_in_steps(file, name.removesuffix("envelope")))
+
+
+def _is_in_steps(file: h5py.File, prefix: str) -> bool:
+    return f"{prefix}bmode" in file and file[f"{prefix}bmode"].dtype == np.uint8
+
+
+def _read_array(file: h5py.File, row: int, name: str) -> NDArray[Any]:
+    prefix, _, last = name.rpartition("/")
+    prefix += "/" if prefix else ""
+    if last == "envelope" and _is_in_steps(file, prefix):
+        return envelope_of(unpack(file[f"{prefix}bmode"], row))
+    dims = BY_PATH[name].dims
+    if dims[0] != "frame" and file[name].ndim == len(dims):
+        return np.asarray(file[name][()])
+    values = np.asarray(unpack(file[name], row))
+    return values.view(np.complex64)[..., 0] if last == "iq" else values
 
 
 def _read_polar(file: h5py.File, row: int) -> Polar | None:
     if "polar" not in file:
         return None
     axes = PolarAxes(*_read_axes(file, row, ("polar/axes/range", "polar/axes/angle")))
-    images = file["polar/bmode"][row], file["polar/envelope"][row], _read_iq(file, row, "polar/")
-    return Polar(*images, _read_truth(file, row, "polar/"), axes)
+    return Polar(*_read_images(file, row, "polar/"), _read_truth(file, row, "polar/"), axes)
 
 
-def _read_iq(file: h5py.File, row: int, prefix: str) -> NDArray[np.complex64] | None:
-    return file[f"{prefix}iq"][row].view(np.complex64)[..., 0] if f"{prefix}iq" in file else None
+def _read_images(file: h5py.File, row: int, prefix: str) -> tuple[Any, Any, Any]:
+    """B-mode, envelope, and IQ or None."""
+    iq = _read_array(file, row, f"{prefix}iq") if f"{prefix}iq" in file else None
+    return _read_array(file, row, f"{prefix}bmode"), _read_array(file, row, f"{prefix}envelope"), iq
 
 
 def _read_truth(file: h5py.File, row: int, prefix: str) -> Truth:
     """Every truth that the file has under a prefix; the names of the labels are those of the picture."""
     names = [f.name for f in fields(Truth) if f"{prefix}truth/{f.name}" in file and f.name != "label_names"]
     labels = json.loads(file["truth/label_names"][row])
-    return Truth(**{name: file[f"{prefix}truth/{name}"][row] for name in names}, label_names=tuple(labels))
+    arrays = {name: unpack(file[f"{prefix}truth/{name}"], row) for name in names}
+    return Truth(**arrays, label_names=tuple(labels))
 
 
 def _read_axes(file: h5py.File, row: int, paths: tuple[str, ...]) -> Iterator[NDArray[np.float64]]:
@@ -163,7 +211,8 @@ def _describe(dataset: h5py.Dataset, spec: Dataset) -> None:
 def _write_images(file: h5py.File, row: int, frame: Frame, header: ShardHeader) -> None:
     for spec in stored_images((*header.store, *KEYS)):
         image = _image_of(frame, spec.path)
-        if image is None and spec.key and spec.path not in file:
+        packing = packing_of(spec, header.dtype, None if image is None else image.dtype)
+        if packing is None or (image is None and spec.key and spec.path not in file):
             continue
         if spec.path == "iq" and frame.polar is not None:
             continue  # a sector's is that of its lines
@@ -174,15 +223,15 @@ def _write_images(file: h5py.File, row: int, frame: Frame, header: ShardHeader) 
             raise DataError(f"{spec.path}: frame {header.first_frame + row} has it, the frames before it have not")
         if spec.path not in file:
             shape, chunks = (header.frames, *image.shape), (1, *image.shape)
-            types = spec.dtype.split(" or ")
-            dtype = image.dtype if image.dtype in types else types[0]
-            _create(file, spec.path, None, shape=shape, dtype=dtype, chunks=chunks)
+            options = _PACKED if header.compress else {}
+            made = _create(file, spec.path, None, shape=shape, dtype=packing.dtype, chunks=chunks, **options)
+            made.attrs.update(packing.attributes)
         if file[spec.path].shape[1:] != image.shape:
             raise DataError(
                 f"{spec.path}: frame {header.first_frame + row} has shape {image.shape}, "
                 f"the frames before it {file[spec.path].shape[1:]}"
             )
-        file[spec.path][row] = image
+        file[spec.path][row] = packing.pack(image, spec.path)
 
 
 def _gather(gathered: _Gathered, frame: Frame, header: ShardHeader) -> None:
@@ -204,12 +253,10 @@ def _write_axes(file: h5py.File, gathered: _Gathered) -> None:
         _write_pair(file, ("polar/axes/range", gathered.range), ("polar/axes/angle", gathered.angle))
     kept = slice(1 if constant else None)
     grids = [_coordinates(x, z) for x, z in zip(gathered.x[kept], gathered.z[kept], strict=True)]
-    # Coordinates repeat two axes over the grid: they pack to a hundredth, unlike speckle, which is left as it is.
-    packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
     if constant:
-        _create(file, "coordinates", grids[0], **packed)
+        _create(file, "coordinates", grids[0], **_PACKED)
     else:
-        _create(file, "coordinates", np.stack(grids), chunks=(1, *grids[0].shape), **packed)
+        _create(file, "coordinates", np.stack(grids), chunks=(1, *grids[0].shape), **_PACKED)
 
 
 def _write_pair(file: h5py.File, *axes: tuple[str, list[NDArray[np.float64]]]) -> bool:
@@ -258,7 +305,8 @@ def _write_scatterers(file: h5py.File, clouds: list[Scatterers]) -> None:
     _create(file, "scatterers/offsets", offsets)
 
 
-def _read_scatterers(file: h5py.File, row: int) -> Scatterers | None:
+def read_scatterers(file: h5py.File, row: int) -> Scatterers | None:
+    """Return the scatterers of the frame in `row`; None when they were not stored, or there are none."""
     if "scatterers" not in file:
         return None
     start, stop = (int(v) for v in file["scatterers/offsets"][row : row + 2])
@@ -275,6 +323,7 @@ def _write_attributes(file: h5py.File, header: ShardHeader) -> None:
     file.attrs["format"] = FORMAT
     file.attrs["description"] = header.description
     file.attrs["config_yaml"] = text
+    file.attrs["config_sha256"] = header.config_sha256
     file.attrs["seed"] = header.seed
     file.attrs["first_frame"] = header.first_frame
     file.attrs["zea_version"] = ZEA_VERSION

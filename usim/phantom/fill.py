@@ -86,8 +86,7 @@ def draw_cloud(
     uniform draws.
     """
     most = max(densities(scene))
-    per_depth = expected_per_depth(lateral, most * density * geometry.spread(depth), half_slab)
-    cumulative = np.concatenate(([0.0], np.cumsum(0.5 * (per_depth[1:] + per_depth[:-1]) * np.diff(depth))))
+    cumulative = expected_above(depth, lateral, most * density * geometry.spread(depth), half_slab)
     count = int(generator.poisson(cumulative[-1]))
     spacing = np.cumsum(generator.standard_exponential(count + 1))
     z = np.interp(spacing[:-1] * (cumulative[-1] / spacing[-1]), cumulative, depth)
@@ -117,3 +116,10 @@ def expected_per_depth(lateral: tuple[Array, Array], density: Array, half_slab: 
     """Mean number of scatterers per metre of depth (D,), in uniform tissue; arguments as for `draw_cloud`."""
     areal = density if half_slab is None else 2.0 * half_slab * density
     return areal * (lateral[1] - lateral[0])
+
+
+def expected_above(depth: Array, lateral: tuple[Array, Array], density: Array, half_slab: Array | None) -> Array:
+    """Mean number of scatterers from the first depth to each, (D,), in uniform tissue; arguments as for
+    `draw_cloud`."""
+    per_depth = expected_per_depth(lateral, density, half_slab)
+    return np.concatenate(([0.0], np.cumsum(0.5 * (per_depth[1:] + per_depth[:-1]) * np.diff(depth))))

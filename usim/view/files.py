@@ -106,23 +106,28 @@ def encode_mp4(images: Iterable[Grey], fps: float, target: Path = Path("movie.mp
         path = Path(folder) / "movie.mp4"
         command = [program, "-loglevel", "error", *form, "-i", "-", *coded, str(path)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said) as process:
-            assert process.stdin is not None
-            try:
-                for image in itertools.chain([first], even):
-                    process.stdin.write(image.tobytes())
-            except BrokenPipeError:
-                pass  # ffmpeg has ended, and said why
-            except BaseException:
-                process.kill()
-                raise
-            finally:
-                with contextlib.suppress(BrokenPipeError):
-                    process.stdin.close()
+            feed(process, (image.tobytes() for image in itertools.chain([first], even)))
         if process.returncode:
             said.seek(0)
             reason = (said.read().decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
             raise ResourceError(f"{target}: ffmpeg failed: {reason}; free some space, or write a .gif")
         return path.read_bytes()
+
+
+def feed(process: subprocess.Popen[bytes], parts: Iterable[bytes]) -> None:
+    """Write parts to a program's input and close it; the program is ended when a part can't be made."""
+    assert process.stdin is not None
+    try:
+        for part in parts:
+            process.stdin.write(part)
+    except BrokenPipeError:
+        pass  # it has ended, and said why
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def ffmpeg(target: Path) -> str:
@@ -133,5 +138,5 @@ def ffmpeg(target: Path) -> str:
         return str(get_ffmpeg_exe())
     except (ModuleNotFoundError, RuntimeError) as error:
         raise ConfigError(
-            f"{target}: .mp4 needs ffmpeg; run: pip install 'usim-s2s[video]', or write a .gif"
+            f"{target}: movies need ffmpeg; run: pip install 'usim-s2s[video]'; a .gif needs none"
         ) from error
