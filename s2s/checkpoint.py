@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s2s.methods import make, method_class
+from s2s.methods import make, method_class, settings_of
 from s2s.methods.base import Method
+from s2s.published import WEIGHTS, is_safetensors, read_weights
 from usim.errors import ConfigError, DataError, first_line
 from usim.io.atomic import write_atomic
 from usim.units import show
@@ -50,9 +51,7 @@ def save_checkpoint(path: Path, method: Method, about: dict[str, Any], resume: d
     about: plain data.  resume: plain data and tensors; without it only the weights that `infer` uses are stored.
     Raises ResourceError when the disk refuses; the file that was there before then stays.
     """
-    weights = method.state_dict()
-    if resume is None:
-        weights = {key: value for key, value in weights.items() if not key.startswith(method.TRAINING_ONLY)}
+    weights = method.inference_state() if resume is None else method.state_dict()
     content = {
         "format": FORMAT,
         "method": method.name,
@@ -74,18 +73,20 @@ def save_checkpoint(path: Path, method: Method, about: dict[str, Any], resume: d
 def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
     """Read a checkpoint, check it, and build its method.
 
+    Weights that `s2s publish` wrote (.safetensors) are read as well.
     Raises DataError when the file is missing, damaged, not of this format, holds code, or does not fit its method.
     """
-    content, digest = _read(path)
+    content, digest = read_weights(path) if path.suffix == WEIGHTS else _read(path)
     try:
         name, settings = content["method"], content["settings"]
         settings = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
-        method = make(name, content["preset"], **settings)
+        # What an older checkpoint does not name has the constructor's default, whatever its preset has become.
+        method = make(name, content["preset"], **{**settings_of(method_class(name)), **settings})
         other = [key for key, value in method.state_dict().items() if _differs(content["weights"].get(key), value)]
         missing, unexpected = method.load_state_dict(content["weights"], strict=False)
         if content["domain"] != method_class(name).domain:
             raise DataError(f"{path}: made for the domain {content['domain']!r}, {name} has {method.domain!r}")
-        needed = [key for key in missing if not key.startswith(method.TRAINING_ONLY)]
+        needed = [key for key in missing if method.uses(key)]
         about, resume = content["about"], content["resume"]
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise DataError(f"{path}: does not fit this version of s2s: {_line(error)}; train it again") from error
@@ -104,6 +105,8 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         raise DataError(f"{path}: cannot be read: {error.strerror}; name a checkpoint that s2s train wrote") from error
     payload, footer = data[:-_FOOTER], data[-_FOOTER:]
     if not footer.endswith(_MARK):
+        if is_safetensors(data):
+            raise DataError(f"{path}: holds safetensors, not a checkpoint; name it {path.with_suffix(WEIGHTS).name}")
         raise DataError(f"{path}: not an s2s checkpoint, or cut short; name a .pt file that s2s train wrote")
     digest = hashlib.sha256(payload)
     if digest.digest() != footer[:32]:

@@ -1,48 +1,44 @@
 """Training data: simulation made on the fly, or files, behind one interface and one order that never depends on timing.
 
-A source turns scene numbers into samples; a feed makes them ahead of time in spawned processes; a pool keeps the latest
-and cuts batches from them. Batch i is a function of the seed and i alone, so that a resumed training goes on as if
-it had never stopped.
+A source turns scene numbers into samples; a feed makes them ahead of time in spawned processes, or in batches on a
+device; a pool keeps the latest and cuts batches from them. Batch i is a function of the seed and i alone, so that a
+resumed training goes on as if it had never stopped.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import itertools
 import math
-import os
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from s2s.domain import to_scale
+from s2s.domain import RANGE_DB, to_scale
 from s2s.methods.base import Method, Training
-from usim.errors import ConfigError, ResourceError, UsimError
+from s2s.ranks import ALONE, Ranks
+from usim.batched import Batch, Batches
+from usim.errors import ConfigError, UsimError
+from usim.feed import Feed
 from usim.phantom.draw import addressed
 from usim.phantom.load import Phantom
 from usim.phantom.schema import CloudFile
 from usim.pipeline import Renderer
-from usim.workers import spawning
 
-#: One look at one scene: arrays (H, W) in dB by batch key.
-Sample = dict[str, NDArray[np.float32]]
+#: One look at one scene: arrays or tensors (H, W) in dB by batch key.
+Sample = dict[str, NDArray[np.float32]] | dict[str, Tensor]
 #: Targets keep this many dB below the black of the image, so that clipping hardly biases their mean.
 BELOW_BLACK_DB = 10.0
 #: Scenes that the first batch is cut from.
 _FIRST_SCENES = 4
+#: Scenes that a device makes at once.
+_AT_ONCE = 4
 #: Random streams of a training, beside those of the simulator (s2s.seeds has 11, 12, 14 and 15).
 _BATCH, _GAIN = 10, 13
 
@@ -60,7 +56,8 @@ class Simulation:
 
     phantom.  seed: of the simulator.  needs: keys to make.  looks: independent draws per scene; a further look at a
     scene costs a fraction of a new scene.  gain: least and most dB by which a scene is made brighter, as with the knob
-    of a scanner; drawn anew for each.
+    of a scanner; drawn anew for each.  screens: share of the scenes that are seen as their scanner's screen shows
+    them, black at -60 dB; their truth is the expectation of that picture.
     """
 
     phantom: Phantom
@@ -68,14 +65,14 @@ class Simulation:
     needs: tuple[str, ...]
     looks: int = 2
     gain: tuple[float, float] = (0.0, 0.0)
+    screens: float = 0.0
 
     def open(self) -> Callable[[int], list[Sample]]:
         """Return the function that simulates the samples of a scene.
 
         Raises ConfigError when the phantom can't give independent looks.
         """
-        if "y2" in self.needs and self.looks < 2:
-            raise ConfigError(f"looks: {self.looks} of a scene make no pair of independent looks; choose 2 or more")
+        self.refuse_single_looks()
         renderer = Renderer(self.phantom, seed=self.seed)
 
         def samples(index: int) -> list[Sample]:
@@ -85,126 +82,186 @@ class Simulation:
                     f"{self.phantom.source}: scatterers.file: a cloud that is given has one look only, but pairs of "
                     "independent looks are needed; choose a model (field, plane, volume) or another method"
                 )
-            black = -scene.image.dynamic_range
-            gain = np.float32(addressed(self.seed, _GAIN, index).uniform(*self.gain))
-            images = [np.minimum(renderer.image(index, look) + gain, 0.0) for look in range(self.looks)]
-            truth = renderer.stage(index).truth.bmode + gain if "x" in self.needs else None
-            found = []
-            for look, image in enumerate(images):
-                sample = {"y": np.maximum(image, black)}
-                if "y2" in self.needs:
-                    sample["y2"] = np.maximum(images[look - 1], black - BELOW_BLACK_DB)
-                if truth is not None:
-                    sample["x"] = np.clip(truth, black - BELOW_BLACK_DB, 0.0)
-                found.append(sample)
-            return found
+            stage, (gain, shown) = renderer.stage(index), self.seen(index, scene.display is not None)
+            images = [renderer.image(index, look) for look in range(self.looks)]
+            truth = stage.truth.bmode if "x" in self.needs else None
+            if shown:
+                white = stage.screen.full_scale
+                images = [_on_scale(stage.screen.show(10.0 ** (image / 10.0)), white) for image in images]
+                truth = None if truth is None else _on_scale(stage.shown, white)
+            return self.samples(images, truth, gain, RANGE_DB if shown else scene.image.dynamic_range)
 
         return samples
 
+    def refuse_single_looks(self) -> None:
+        """Raise ConfigError where pairs of looks are needed and there are none."""
+        if "y2" in self.needs and self.looks < 2:
+            raise ConfigError(f"looks: {self.looks} of a scene make no pair of independent looks; choose 2 or more")
 
-class _Scenes(IterableDataset[Any]):
-    """The scenes from `start` on, dealt to the workers in turn."""
+    def seen(self, index: int, display: bool) -> tuple[float, bool]:
+        """dB by which a scene is made brighter, and whether it is seen on its scanner's screen; display: it has one."""
+        random = addressed(self.seed, _GAIN, index)
+        gain = random.uniform(*self.gain)
+        shown = bool(random.random() < self.screens) and display
+        return (0.0 if shown else gain), shown
 
-    def __init__(self, source: Source, start: int) -> None:
-        self.source, self.start = source, start
-
-    def __iter__(self) -> Iterator[list[Sample] | UsimError]:
-        worker = get_worker_info()
-        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        try:
-            make = self.source.open()
-            for index in itertools.count(self.start + first, stride):
-                yield make(index)
-        except UsimError as error:
-            yield error  # the loader would wrap it in a traceback
-
-
-def _belong_to_parent(line: Connection, worker: int) -> None:
-    """Leave Ctrl-C to the parent, and end at once when it closes its end of `line` or is gone.
-
-    torch's own watch over the parent is not enough: a worker that has found it dead waits at its exit for ever until
-    somebody reads the samples that still lie in its pipe (seen after kill -9 with torch 2.13).
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(line,), daemon=True).start()
-
-
-def _end_with(line: Connection) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        line.recv()
-    os._exit(0)
+    def samples(self, images: Sequence[Any], truth: Any, gain: float, dynamic_range: float) -> list[Sample]:
+        """The samples of a scene from its looks and its truth, (H, W) each in dB; truth: None where nobody needs it."""
+        xp, black = array_namespace(images[0]), -dynamic_range
+        images = [xp.clip(image + gain, None, 0.0) for image in images]
+        found: list[Sample] = []
+        for look, image in enumerate(images):
+            sample = {"y": xp.clip(image, black, None)}
+            if "y2" in self.needs:
+                sample["y2"] = xp.clip(images[look - 1], black - BELOW_BLACK_DB, None)
+            if truth is not None:
+                sample["x"] = xp.clip(truth + gain, black - BELOW_BLACK_DB, 0.0)
+            found.append(sample)
+        return found
 
 
-def _as_it_is(samples: Any) -> Any:
-    return samples
+def _on_scale(picture: Any, white: float) -> Any:
+    """What a screen shows, in dB as a grey level linear in dB over 60 dB would have it."""
+    xp = array_namespace(picture)
+    return RANGE_DB * (xp.astype(picture, xp.float32) * (1.0 / white) - 1.0)
 
 
-class Feed:
-    """Scenes in order, made ahead of time in `workers` spawned processes, or when asked for with none.
+class DeviceFeed:
+    """The samples of a simulation as tensors of a device, in order; see Feed.
 
-    As a context it ends its workers, and names the loss of one: torch raises that anywhere in the main thread.
-    waited: seconds that the consumer has spent waiting.
+    workers: processes that draw scenes and sample them on cells, which the device then images.
     """
 
-    def __init__(self, source: Source, *, start: int = 0, workers: int = 1, ahead: int = 4) -> None:
-        options: dict[str, Any] = {}
-        theirs, self._line = Pipe(duplex=False)
-        if workers:
-            options = {
-                "multiprocessing_context": "spawn",
-                "prefetch_factor": ahead,
-                "worker_init_fn": functools.partial(_belong_to_parent, theirs),
-            }
-        loader = DataLoader(_Scenes(source, start), None, num_workers=workers, collate_fn=_as_it_is, **options)
-        with spawning():
-            self._items = iter(loader)
-        theirs.close()
-        self.waited = 0.0
+    def __init__(self, source: Simulation, device: str, *, start: int = 0, workers: int = 1) -> None:
+        source.refuse_single_looks()
+        first, self._skipped = divmod(start, _AT_ONCE)
+        self._source, self._ready = source, deque[list[Sample]]()
+        self._batches = Batches(
+            source.phantom, device=device, seed=source.seed, scenes=_AT_ONCE, looks=source.looks,
+            truth="x" in source.needs, workers=workers, start=first,
+        )  # fmt: skip
 
-    def close(self) -> None:
-        """End the workers at once, whatever they are doing."""
-        self._line.close()
-        self._items = iter(())
+    @property
+    def waited(self) -> float:
+        """Seconds in which nothing was trained, because scenes were waited for or the device imaged them."""
+        return self._batches.waited
 
-    def __enter__(self) -> Feed:
+    @waited.setter
+    def waited(self, seconds: float) -> None:
+        self._batches.waited = seconds
+
+    def __enter__(self) -> DeviceFeed:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-            raise ResourceError(
-                "a process that makes data was ended from outside, perhaps for want of memory; "
-                "go on with --resume and fewer --workers"
-            ) from error
+    def __exit__(self, *error: Any) -> None:
+        self._batches.__exit__(*error)
 
     def __next__(self) -> list[Sample]:
-        start = time.perf_counter()
-        item: list[Sample] | UsimError = next(self._items)
-        self.waited += time.perf_counter() - start
+        if not self._ready:
+            self._ready.extend(self._samples(next(self._batches)))
+            for _ in range(self._skipped):
+                self._ready.popleft()
+            self._skipped = 0
+        return self._ready.popleft()
+
+    def _samples(self, batch: Batch) -> list[list[Sample]]:
+        found = []
+        for k, dynamic_range in enumerate(batch.dynamic_range):
+            gain, shown = self._source.seen(batch.number * _AT_ONCE + k, batch.display is not None)
+            images, truth = batch.bmode[k], None if batch.truth is None else batch.truth[k]
+            if shown and batch.display is not None:
+                dynamic_range, white = RANGE_DB, 255 if batch.display.dtype == torch.uint8 else 1
+                images = _on_scale(batch.display[k], white)
+                truth = None if batch.display_truth is None else _on_scale(batch.display_truth[k], white)
+            found.append(self._source.samples(tuple(images), truth, gain, dynamic_range))
+        return found
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """The scenes of a source that one of several ranks makes: `first`, and one of every `stride` from there."""
+
+    source: Source
+    first: int
+    stride: int
+
+    def open(self) -> Callable[[int], list[Sample]]:
+        """Return the function that makes this rank's scene number 0, 1, 2, ..."""
+        make = self.source.open()
+        return lambda index: make(self.first + index * self.stride)
+
+
+class SharedFeed:
+    """Scenes in order that ranks make in turn and all of them get; see Feed."""
+
+    def __init__(self, source: Source, ranks: Ranks, *, start: int = 0, workers: int = 1) -> None:
+        self._own = Feed(_Turns(source, start + ranks.rank, ranks.world), workers=workers)
+        self._ranks, self._owner, self.waited = ranks, 0, 0.0
+
+    def __enter__(self) -> SharedFeed:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._own.__exit__(*error)
+
+    def __next__(self) -> list[Sample]:
+        began, made = time.perf_counter(), None
+        if self._owner == self._ranks.rank:
+            try:
+                made = next(self._own)
+            except UsimError as error:  # one for all
+                made = error
+        item: list[Sample] | UsimError = self._ranks.give(made, self._owner)
+        self._owner = (self._owner + 1) % self._ranks.world
+        self.waited += time.perf_counter() - began
         if isinstance(item, UsimError):
             raise item
         return item
 
 
+#: What hands scenes to a pool.
+AnyFeed = Feed[list[Sample]] | DeviceFeed | SharedFeed
+
+
+def feed_of(source: Source, device: str | None, *, start: int, workers: int, ranks: Ranks = ALONE) -> AnyFeed:
+    """The samples of a source from scene `start` on; device: that simulates, None for processes of the CPU.
+
+    Ranks share what the CPU makes; a device makes every scene for itself.
+    """
+    if device is not None and isinstance(source, Simulation):
+        return DeviceFeed(source, device, start=start, workers=workers)
+    if ranks.world > 1:
+        return SharedFeed(source, ranks, start=start, workers=workers)
+    return Feed(source, start=start, workers=workers)
+
+
 class Pool:
-    """The latest samples, and the batches cut from them.
+    """The latest samples, as tensors where they were made, and the batches cut from them.
 
     method: its `domain`, `prepare` and `multiple` shape the tensors.  capacity: scenes kept.  reuse: how often a pixel
-    is shown on average before its scene leaves; it sets how many scenes a step asks for.
+    is shown on average before its scene leaves; it sets how many scenes a step asks for.  ranks: processes that share
+    the crops of a step; each cuts its own.
     Raises ConfigError when crops do not fit the network, or images do not fit the crops.
     """
 
     def __init__(
-        self, method: Method, training: Training, *, seed: int, capacity: int = 64, reuse: float = 4.0
+        self,
+        method: Method,
+        training: Training,
+        *,
+        seed: int,
+        capacity: int = 64,
+        reuse: float = 4.0,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._method, self._training, self._seed = method, training, seed
         self._capacity, self._reuse = capacity, reuse
+        own = training.batch * training.accumulate
+        self._crops, self._own = own * ranks.world, range(own * ranks.rank, own * (ranks.rank + 1))
         if training.crop % method.multiple or 0 < training.crop < method.smallest:
             needed = f"multiples of {method.multiple}, {max(method.smallest, method.multiple)} at least"
             raise ConfigError(f"crop: {training.crop} pixels; {method.name} needs {needed}")
-        self._scenes: deque[list[Sample]] = deque(maxlen=capacity)
+        self._scenes: deque[list[dict[str, Tensor]]] = deque(maxlen=capacity)
         self._taken = 0
         self.scene_shape: tuple[int, ...] = ()  # looks, H, W of the first scene; empty before it
 
@@ -217,16 +274,15 @@ class Pool:
     def _wanted(self, step: int) -> int:
         looks, height, width = self.scene_shape
         crop = self._training.crop**2 or height * width
-        shown = self._training.batch * crop / (self._reuse * looks * height * width)
+        shown = self._crops * crop / (self._reuse * looks * height * width)
         return _FIRST_SCENES + math.floor(step * shown)
 
-    def batch(self, step: int, feed: Feed) -> dict[str, Tensor]:
-        """Batch number `step`: tensors (B, 1, crop, crop) by key."""
+    def batch(self, step: int, feed: AnyFeed) -> dict[str, Tensor]:
+        """This rank's share of what step number `step` learns from: (batch * accumulate, 1, crop, crop) by key."""
         while not self.scene_shape or self._taken < self._wanted(step):
             self._take(next(feed))
-        random = addressed(self._seed, _BATCH, step)
-        crops = [self._crop(random) for _ in range(self._training.batch)]
-        return {key: torch.from_numpy(np.stack([crop[key] for crop in crops])[:, None]) for key in crops[0]}
+        crops = [self._crop(addressed(self._seed, _BATCH, step, number)) for number in self._own]
+        return {key: torch.stack([crop[key] for crop in crops])[:, None] for key in crops[0]}
 
     def _take(self, scene: list[Sample]) -> None:
         shape = scene[0]["y"].shape
@@ -240,11 +296,12 @@ class Pool:
         if not side and shape != self.scene_shape[1:]:
             height, width = self.scene_shape[1:]
             raise ConfigError(f"crop: {found} among others of {height} x {width}; choose a --crop that fits in all")
-        scaled = [{key: to_scale(values, self._method.domain) for key, values in look.items()} for look in scene]
+        domain = self._method.domain
+        scaled = [{key: torch.as_tensor(to_scale(v, domain)) for key, v in look.items()} for look in scene]
         self._scenes.append([self._method.prepare(sample) for sample in scaled])
         self._taken += 1
 
-    def _crop(self, random: np.random.Generator) -> Sample:
+    def _crop(self, random: np.random.Generator) -> dict[str, Tensor]:
         scene = self._scenes[random.integers(len(self._scenes))]
         sample = scene[random.integers(len(scene))]
         height, width = next(iter(sample.values())).shape
@@ -256,13 +313,13 @@ class Pool:
         if self._training.augment == "paper":
             return _rotate_and_flip(pieces, random)
         mirrored = random.random() < 0.5
-        return {key: np.ascontiguousarray(values[:, ::-1] if mirrored else values) for key, values in pieces.items()}
+        return {key: values.flip(-1) if mirrored else values for key, values in pieces.items()}
 
 
-def _rotate_and_flip(pieces: Sample, random: np.random.Generator) -> Sample:
+def _rotate_and_flip(pieces: dict[str, Tensor], random: np.random.Generator) -> dict[str, Tensor]:
     """The augmentation of the Speckle2Self paper: each with probability 0.3, flips, and a shift, scale and rotation."""
     across, down, moved = random.random(3) < 0.3
-    stack = torch.from_numpy(np.stack(list(pieces.values())))[None]
+    stack = torch.stack(list(pieces.values()))[None]
     if across:
         stack = stack.flip(-1)
     if down:
@@ -273,6 +330,6 @@ def _rotate_and_flip(pieces: Sample, random: np.random.Generator) -> Sample:
         height, width = stack.shape[-2:]
         cosine, sine, ratio = math.cos(angle) / scale, math.sin(angle) / scale, height / width
         matrix = torch.tensor([[[cosine, sine * ratio, 2 * shift[0]], [-sine / ratio, cosine, 2 * shift[1]]]])
-        grid = torch.nn.functional.affine_grid(matrix.float(), list(stack.shape), align_corners=False)
+        grid = torch.nn.functional.affine_grid(matrix.to(stack), list(stack.shape), align_corners=False)
         stack = torch.nn.functional.grid_sample(stack, grid, padding_mode="reflection", align_corners=False)
-    return dict(zip(pieces, stack[0].contiguous().numpy(), strict=True))
+    return dict(zip(pieces, stack[0], strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,34 @@ from s2s.domain import RANGE_DB, Domain, Kind, from_scale, to_scale
 from s2s.images.image import Stated, find_domain, shown_db, survey
 from s2s.methods import METHODS, make, method_class
 from s2s.methods.base import Method
+from s2s.published import published, weights_of
 from usim.errors import ConfigError, DataError, ResourceError, UsimError, first_line
+from usim.units import did_you_mean
 
 #: Images of more pixels are cut into tiles: a U-Net of 64 channels takes about 1 kB per pixel.
 _TILED_ABOVE = 1 << 20
 #: Side of a tile's own part in pixels; the halo comes on top.
 _TILE = 768
+#: Bytes per pixel of methods that see the whole image at once; measured: 60 lee, 140 srad, 210 speckle2self's paper.
+_WHOLE_BYTES = 300
+
+Box = tuple[slice, slice]
+
+
+class TooLarge(ResourceError):
+    """An image does not fit into memory with this method; others may."""
 
 
 class Denoiser:
     """A method that is ready for images; `load` makes it.
 
-    name: of the method.  method: the torch module.  checkpoint: sha256 of its file, "" for a filter.
+    name: of the method.  method: the torch module.  checkpoint: sha256 of its file, "" for a filter.  fast: networks
+    compute in bfloat16.
     """
 
-    def __init__(self, method: Method, *, checkpoint: str = "", device: str = "cpu") -> None:
+    def __init__(self, method: Method, *, checkpoint: str = "", device: str = "cpu", fast: bool = False) -> None:
         self.method = method.to(device).eval()
-        self.name, self.checkpoint, self.device = method.name, checkpoint, torch.device(device)
+        self.name, self.checkpoint, self.device, self.fast = method.name, checkpoint, torch.device(device), fast
 
     @property
     def domain(self) -> str:
@@ -40,13 +52,17 @@ class Denoiser:
         return self.method.domain
 
     def denoise(
-        self, image: NDArray[Any], domain: Kind | Domain, dynamic_range: float = RANGE_DB
+        self, image: NDArray[Any], domain: Kind | Domain, dynamic_range: float = RANGE_DB, *, strength: float = 1.0
     ) -> NDArray[np.floating[Any]]:
-        """Return an image (H, W), or images (N, H, W), without speckle, on the scale on which it came.
+        """Return an image (H, W), or a clip (N, H, W), without speckle, on the scale on which it came.
 
         domain: "log", grey levels that are linear in dB: whole numbers, or floats from 0 to 1 (or 255); "envelope";
         "db"; or a Domain that says which value is white.  dynamic_range: dB between black and white; what is darker
-        is taken as black.
+        is taken as black.  strength: from 0, the image as a screen shows it, to 1, what the method makes of it; in
+        between y + strength (clean - y) in dB, for every method.
+
+        What belongs to a clip is found once, from all of its frames: white, and the extremes of methods that scale
+        by them. Everything else is done for each frame alone, so that equal frames give equal results.
 
         Raises DataError for an image that is no image or not of the domain, ResourceError when memory ends.
 
@@ -56,6 +72,7 @@ class Denoiser:
             raise DataError("image: some pixels are masked, which no method knows; fill them, image.filled(value)")
         if not domain:
             raise ConfigError("domain: say what the numbers are: log, envelope, db, or a Domain")
+        refuse_strength(strength)
         image = np.asarray(image)
         if image.dtype.kind not in "fiu" or image.ndim not in (2, 3) or not image.size:
             raise DataError(
@@ -66,42 +83,83 @@ class Denoiser:
         if not isinstance(domain, Domain):
             low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
             domain, _ = find_domain(image.dtype, low, high, Stated(domain, dynamic_range), "image")
-        wide = image.dtype.itemsize > (4 if image.dtype.kind == "f" else 2)
-        clean = np.empty(frames.shape, np.float64 if wide else np.float32)
+        extremes = self.extremes(frames, domain)
+        clean = np.empty(frames.shape, _precision(image.dtype))
         for index, frame in enumerate(frames):
-            clean[index] = self.denoise_frame(frame, domain)
+            clean[index] = self.denoise_frame(frame, domain, strength=strength, extremes=extremes)
         return clean.reshape(image.shape)
 
-    def denoise_frame(self, frame: NDArray[Any], domain: Domain) -> NDArray[np.float64]:
-        """Return one checked image (H, W) without speckle, on its own scale."""
-        values = torch.from_numpy(to_scale(shown_db(frame, domain), self.method.domain)).float().to(self.device)
-        try:
-            clean = self._whole_or_tiled(values[None, None])[0, 0].cpu().double().numpy()
-        except (MemoryError, RuntimeError) as error:
-            refusal = _refusal(error, frame.shape, self.name)
-            if refusal is None:
-                raise
-            raise refusal from error
+    def extremes(self, frames: Iterable[NDArray[Any]], domain: Domain) -> tuple[float, float] | None:
+        """Return the darkest and the brightest of a clip's frames (H, W) on the method's scale.
+
+        None for a method whose output does not depend on them; the frames are then not looked at.
+        """
+        if not self.method.scales_by_extremes:
+            return None
+        ranges = [(float(frame.min()), float(frame.max())) for frame in frames]
+        ends = np.array([[min(low for low, _ in ranges), max(high for _, high in ranges)]])
+        darkest, brightest = to_scale(shown_db(ends, domain), self.method.domain)[0]
+        return float(darkest), float(brightest)
+
+    def denoise_frame(
+        self,
+        frame: NDArray[Any],
+        domain: Domain,
+        *,
+        strength: float = 1.0,
+        extremes: tuple[float, float] | None = None,
+    ) -> NDArray[np.floating[Any]]:
+        """Return one checked image (H, W) without speckle, on its own scale.
+
+        strength: see `denoise`.  extremes: of the clip that the image belongs to; None for those of the image itself.
+        Large images are done in tiles whose seams do not show; memory is then that of a tile, and of the result.
+        """
+        clean = np.empty(frame.shape, _precision(frame.dtype))
+        for seen, kept, place in self._tiles(frame.shape):
+            try:
+                decibel = self._clean_db(shown_db(frame[seen], domain), strength, extremes)
+            except (MemoryError, RuntimeError) as error:
+                refusal = _refusal(error, frame.shape, self.name)
+                if refusal is None:
+                    raise
+                raise refusal from error
+            clean[place] = domain.from_db(decibel[kept])
+        return clean
+
+    def run(self, values: torch.Tensor, extremes: tuple[float, float] | None = None) -> torch.Tensor:
+        """Return clean images (B, 1, H, W) of noisy ones, both on the method's scale and its device, of any size."""
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
+            return self.method.denoise(values, extremes).float()
+
+    def _clean_db(
+        self, noisy: NDArray[np.float64], strength: float, extremes: tuple[float, float] | None
+    ) -> NDArray[np.float64]:
+        values = torch.from_numpy(to_scale(noisy, self.method.domain)).float().to(self.device)
+        clean = self.run(values[None, None], extremes)[0, 0].cpu().double().numpy()
         if not np.isfinite(clean).all():
             raise DataError(f"{self.name}: its output is not finite; the checkpoint or a setting is not usable")
-        result: NDArray[np.float64] = domain.from_db(from_scale(clean, self.method.domain))
-        return result
+        decibel: NDArray[np.float64] = from_scale(clean, self.method.domain)
+        return decibel if strength == 1.0 else noisy + strength * (decibel - noisy)
 
-    def _whole_or_tiled(self, values: torch.Tensor) -> torch.Tensor:
-        height, width = values.shape[-2:]
+    def _tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[Box, Box, Box]]:
+        """Yield what a method sees of an image (H, W), what is kept of its output, and where that goes."""
+        height, width = shape
+        if self.method.halo is None:
+            _refuse_size(shape, self.name, self.device)
         if self.method.halo is None or height * width <= _TILED_ABOVE:
-            return self.method.denoise(values)
+            whole = (slice(None), slice(None))
+            yield whole, whole, whole
+            return
         multiple = self.method.multiple
         halo = -(-self.method.halo // multiple) * multiple
-        clean = torch.empty_like(values)
         for top, bottom in _parts(height, multiple):
             for left, right in _parts(width, multiple):
                 above, before = max(top - halo, 0), max(left - halo, 0)
-                part = self.method.denoise(values[..., above : bottom + halo, before : right + halo])
-                clean[..., top:bottom, left:right] = part[
-                    ..., top - above : bottom - above, left - before : right - before
-                ]
-        return clean
+                yield (
+                    (slice(above, bottom + halo), slice(before, right + halo)),
+                    (slice(top - above, bottom - above), slice(left - before, right - before)),
+                    (slice(top, bottom), slice(left, right)),
+                )
 
     def describe(self) -> dict[str, str]:
         """Return what made an image: method, its settings as JSON, and the checkpoint's sha256 ("" for a filter)."""
@@ -112,11 +170,14 @@ class Denoiser:
         return f"<s2s.Denoiser: {self.name}{f', checkpoint {self.checkpoint[:12]}' if self.checkpoint else ''}>"
 
 
-def load(spec: str | os.PathLike[str], *, device: str = "cpu") -> Denoiser:
-    """Make a denoiser from a checkpoint, from the folder of a training (its best.pt), or from the name of a filter.
+def load(spec: str | os.PathLike[str], *, device: str = "cpu", fast: bool = False) -> Denoiser:
+    """Make a denoiser from a checkpoint, the folder of a training (its best.pt), published weights, or a filter.
 
-    spec: a path that exists, or a name with settings such as "lee:window=9" or "nlm:preset=toy".
-    device: where to compute: "cpu", "cuda", "cuda:1", "mps".
+    spec: a path that exists; a name of weights that come with the package, "default" or "speckle2self"; or a filter
+    with settings such as "lee:window=9" or "nlm:preset=toy".
+    device: where to compute: "cpu", "cuda", "cuda:1", "mps", or "auto", the GPU when there is one.
+    fast: a network computes in bfloat16, 1.6 to 3 times as fast where the device knows it, and less exact, see
+    docs/performance.md.
 
     Raises ConfigError for an unknown name, setting or device, or a name that needs weights; DataError for a checkpoint
     that is missing, damaged or not one.
@@ -124,43 +185,64 @@ def load(spec: str | os.PathLike[str], *, device: str = "cpu") -> Denoiser:
     >>> load("gaussian:sigma=2").name
     'gaussian'
     """
-    refuse_device(device)
+    device = find_device(device)
     path, text = Path(spec), os.fspath(spec)
     name = text.partition(":")[0]
     best = path / BEST
     if text and (path.is_file() or best.is_file()):
-        return _from_checkpoint(best if path.is_dir() else path, device)
-    if text and path.is_dir() and name not in METHODS:
+        return _from_checkpoint(best if path.is_dir() else path, device, fast)
+    if text and path.is_dir() and name not in METHODS and text not in published():
         raise DataError(f"{path}: no {BEST} in this folder; name one that s2s train wrote, or a checkpoint")
     if isinstance(spec, os.PathLike) or os.sep in name or path.suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
         raise DataError(f"{path}: no such checkpoint; name one that s2s train wrote, or a filter (see s2s methods)")
+    if text in published():
+        return _from_checkpoint(weights_of(text), device, fast)
+    if name not in METHODS:
+        known = tuple(dict.fromkeys((*published(), *METHODS)))
+        raise ConfigError(
+            f"model: {text!r} is unknown{did_you_mean(text, known)}; allowed are {', '.join(known)}, or a path"
+        )
     kind = method_class(name)
     settings = _settings(text)
     method = make(name, settings.pop("preset", "default"), **settings)
     if kind.needs and not method.fit_steps:
         raise ConfigError(
-            f"{name}: learns, and has no weights by its name alone; name its checkpoint, or train one: "
-            f"s2s train --sim --method {name} -o runs/{name}"
+            f"{name}: learns, and has no weights by its name alone; name its checkpoint, take weights that come with "
+            f"the package ({', '.join(published())}), or train: s2s train --sim --method {name} -o runs/{name}"
         )
+    if fast:
+        raise ConfigError(f"fast: {name} is a filter, which has one precision; leave it out")
     return Denoiser(method, device=device)
 
 
-def _from_checkpoint(path: Path, device: str) -> Denoiser:
+def _from_checkpoint(path: Path, device: str, fast: bool) -> Denoiser:
     checkpoint = load_checkpoint(path)
-    return Denoiser(checkpoint.method, checkpoint=checkpoint.sha256, device=device)
+    method = checkpoint.method
+    # Channels last: 1.05 times as fast for Speckle2Self with BatchNorm, 1.4 for U-Nets (benchmarks/denoise.py),
+    # the same to 0.0003 dB; with InstanceNorm, whose kernel copies them back, a tenth slower.
+    if not any(isinstance(module, torch.nn.InstanceNorm2d) for module in method.modules()):
+        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Denoiser(method, checkpoint=checkpoint.sha256, device=device, fast=fast)
 
 
 def _settings(spec: str) -> dict[str, Any]:
     """Return {"window": 9, "looks": 2.0} of "lee:window=9,looks=2.0"."""
     _, _, text = spec.partition(":")
-    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    for key, sign, value in pairs:
-        if not sign or not key.strip() or not value.strip():
-            raise ConfigError(f"{spec}: {(key + sign + value)!r} is no setting; write NAME:KEY=VALUE,KEY=VALUE")
-    return {key.strip(): value_of(value.strip()) for key, _, value in pairs}
+    return dict(setting(pair, spec, "NAME:KEY=VALUE,KEY=VALUE") for pair in text.split(",") if pair.strip())
 
 
-def value_of(text: str) -> Any:
+def setting(text: str, where: str, form: str) -> tuple[str, Any]:
+    """Return ("window", 9) of "window=9", values with commas as a tuple.
+
+    where, form: told in the ConfigError for anything else.
+    """
+    key, _, value = (part.strip() for part in text.partition("="))
+    if not key or not value:
+        raise ConfigError(f"{where}: {text!r} is no setting; write {form}")
+    return key, tuple(map(_value_of, value.split(","))) if "," in value else _value_of(value)
+
+
+def _value_of(text: str) -> Any:
     """Return a setting as written on a command line: true, false, none, a number, or the text itself."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
@@ -171,6 +253,20 @@ def value_of(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def refuse_strength(strength: float) -> None:
+    """Raise ConfigError for what is not from 0 to 1."""
+    if not 0.0 <= strength <= 1.0:
+        raise ConfigError(f"strength: {strength:g}; allowed are 0, the image itself, to 1, all that the method removes")
+
+
+def find_device(asked: str) -> str:
+    """Return the device to compute on; "auto" is the GPU when there is one. Raises ConfigError for one that is not."""
+    if asked == "auto":
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    refuse_device(asked)
+    return asked
 
 
 def refuse_device(device: str) -> None:
@@ -188,11 +284,35 @@ def _parts(side: int, multiple: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, side)) for start in range(0, side, step)]
 
 
+def _precision(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
+    """The floats that hold an image of this type."""
+    return np.float64 if dtype.itemsize > (4 if dtype.kind == "f" else 2) else np.float32
+
+
+def _refuse_size(shape: tuple[int, ...], name: str, device: torch.device) -> None:
+    """Raise TooLarge before the system kills a process that sees too many pixels at once."""
+    needed, free = shape[0] * shape[1] * _WHOLE_BYTES, _free_bytes()
+    if device.type == "cpu" and needed > free:
+        raise TooLarge(
+            f"{name}: sees {shape[0]} x {shape[1]} pixels at once, which takes {needed / 1e9:.1f} GB of memory, and "
+            f"{free / 1e9:.1f} GB are free; cut the image, or take a method that can work in tiles"
+        )
+
+
+def _free_bytes() -> float:
+    """Return the bytes of memory that can be had without swapping; infinity where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), float("inf"))
+
+
 def _refusal(error: BaseException, shape: tuple[int, ...], name: str) -> UsimError | None:
     """Return the error of ours for one of torch's, or None for a bug."""
     words = str(error).lower()
     if isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words:
-        return ResourceError(
+        return TooLarge(
             f"{name}: out of memory at {shape[0]} x {shape[1]} pixels; cut the image, or use another device"
         )
     return None

@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
-from s2s.denoise import Denoiser
+from s2s.denoise import Denoiser, TooLarge, refuse_strength
+from s2s.folders import DENOISED, RESIDUAL, Found, find
 from s2s.images import READERS, Image, Stated, open_image
-from usim.errors import ConfigError
-from usim.io.atomic import make_folder
+from s2s.images.image import shown_db
+from usim.errors import ConfigError, DataError
+from usim.io.atomic import make_folder, no_room
 
 #: Opened images are kept from the check to their turn while they fit this many bytes; later ones are opened again.
 _KEPT_BYTES = 256 << 20
-#: Seconds between signs of life from a file of many frames.
-_LINE_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How much of the speckle goes, and what is made of the rest.
+
+    strength: from 0, nothing goes, to 1, all that the method takes for speckle.  residual: also write what was removed.
+    gamma: of grey levels for display, v^(1 / gamma) with white = 1, applied last; None for none.
+    """
+
+    strength: float = 1.0
+    residual: bool = False
+    gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        refuse_strength(self.strength)
+        if self.gamma is not None and not 0.2 <= self.gamma <= 5.0:
+            raise ConfigError(f"gamma: {self.gamma:g}; allowed are 0.2 to 5")
+
+
+class Progress(NamedTuple):
+    """How far the work is: the image that is at work, how many were finished, and the same of its frames."""
+
+    source: Path
+    done: int
+    images: int
+    frame: int
+    frames: int
 
 
 def denoise_files(
@@ -27,87 +58,203 @@ def denoise_files(
     output: str | None = None,
     *,
     stated: Stated,
+    finish: Finish = Finish(),  # frozen
     force: bool = False,
+    skip_existing: bool = False,
     tell: Callable[[str], None] = lambda text: None,
+    progress: Callable[[Progress], None] = lambda state: None,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Path, str]]:
-    """Denoise files one after the other; yields each finished output and what it took.
+    """Denoise files one after the other; yields each finished output and what it took, or what is in a residual.
 
-    output: see `targets`.  stated: what the numbers of all inputs are.  force: replace outputs that exist.
-    tell: gets a line for every assumption, and now and then one that shows life.  check: raises to end the work between
-    two frames.
+    inputs: files, folders that usim wrote, and folders of images, which are walked to the bottom.  output: see
+    `targets`.  stated: what the numbers of all inputs are.  force: replace outputs that exist.  skip_existing: leave
+    inputs out whose outputs exist.  tell: gets a line for every assumption, and for what is left out.  progress: hears
+    of every frame.  check: raises to end the work between two frames.
 
-    Raises ConfigError, DataError or ResourceError; all inputs are checked before the first output is written, and
-    what was finished before an error stays.
+    Raises ConfigError, DataError or ResourceError. All inputs that were named are checked before the first output is
+    written; of a folder, what can't be denoised is left out, and named in a DataError when the others are done. What
+    was finished before an error stays.
     """
-    places = targets(inputs, output, force=force)
-    kept, size = [], 0
-    for source in inputs:
-        check()
-        image = open_image(source, stated)
-        size += getattr(image.frames, "nbytes", 0)
-        kept.append(image if size <= _KEPT_BYTES else None)
-    for source, target in zip(inputs, places, strict=True):
-        image = kept.pop(0) or open_image(source, stated)
-        if image.note:
-            tell(image.note)
-        make_folder(target.parent)
-        start = time.perf_counter()
-        pixels = _denoise(image, denoiser, source, target, tell, check)
-        yield target, _summary(image, pixels, time.perf_counter() - start)
+    items = find(inputs, tell)
+    places = targets(items, output, force=force or skip_existing, residual=finish.residual)
+    kept = _check_named(items, stated, finish, check)
+    lost: list[str] = []
+    for number, (item, target) in enumerate(zip(items, places, strict=True)):
+        if skip_existing and all(path.exists() for path in (target, residual_of(target))[: 1 + finish.residual]):
+            tell(f"{target}: exists already, left as it is")
+            continue
+        try:
+            image = kept.pop(number, None) or open_image(item.source, stated)
+            refuse_gamma(item.source, image, finish)
+            if image.note:
+                tell(image.note)
+            make_folder(target.parent)
+            start = time.perf_counter()
+            state = Progress(item.source, number, len(items), 0, len(image.frames))
+            work = _Work(image, denoiser, finish, state, progress, check)
+            pixels = work.write(target)
+            yield target, _summary(image, pixels, time.perf_counter() - start)
+            if finish.residual:
+                yield residual_of(target), work.scale()
+        except (DataError, TooLarge) as error:
+            if item.named:
+                raise
+            lost.append(str(error))
+            tell(f"left out: {error}")
+    if lost:
+        reasons = "\n  ".join(lost)
+        raise DataError(f"{len(lost)} of {len(items)} images were not denoised, the others were:\n  {reasons}")
 
 
-def targets(inputs: Sequence[Path], output: str | None, *, force: bool = False) -> list[Path]:
+def targets(
+    items: Sequence[Found | Path], output: str | None, *, force: bool = False, residual: bool = False
+) -> list[Path]:
     """Return where the output of every input goes: scan.png becomes scan.denoised.png.
 
     output: None for beside the input; a file for one input; a folder, made when it is needed: one that exists, or a
-    name that ends with a slash or has no ending, and always for several inputs.
+    name that ends with a slash or has no ending, and always for several inputs and for what was found in a folder,
+    which keeps its place in it.  residual: there is one more file for each, see `residual_of`.
 
     Raises ConfigError when an output would replace an input, another output, or, unless force, any file.
     """
+    found = [item if isinstance(item, Found) else Found(item) for item in items]
     into = output is not None and (
-        len(inputs) > 1 or output.endswith(("/", os.sep)) or Path(output).is_dir() or not Path(output).suffix
+        len(found) > 1
+        or not all(item.named for item in found)
+        or output.endswith(("/", os.sep))
+        or Path(output).is_dir()
+        or not Path(output).suffix
     )
     if into and Path(str(output)).is_file():
-        raise ConfigError(f"{output}: a file is in the way of a folder for {len(inputs)} outputs; name a folder")
+        raise ConfigError(f"{output}: a file is in the way of a folder for {len(found)} outputs; name a folder")
+    if into and not Path(str(output)).is_dir() and Path(str(output)).suffix.lower() in READERS:
+        raise ConfigError(f"{output}: is the name of one file, and there are several inputs; name a folder")
+    sources = {item.source.resolve() for item in found}
     places: list[Path] = []
-    for source in inputs:
-        suffix = ".h5" if source.is_dir() else source.suffix
+    taken: set[Path] = set()
+    for item in found:
         if output is not None and not into:
             place = Path(output)
-            if place.suffix.lower() != suffix.lower() and suffix.lower() in READERS:
-                raise ConfigError(f"{place}: the output has the format of its input; name it {place.stem}{suffix}")
+            if place.suffix.lower() != item.suffix.lower() and item.suffix.lower() in READERS:
+                raise ConfigError(f"{place}: the output has the format of its input; name it {place.stem}{item.suffix}")
         else:
-            stem = source.resolve().name if source.is_dir() else source.stem
-            place = (Path(str(output)) if into else source.parent) / f"{stem}.denoised{suffix}"
-        if any(place.resolve() == other.resolve() for other in inputs):
-            raise ConfigError(f"{place}: this would replace an input; choose another output")
-        if place in places:
-            raise ConfigError(f"{place}: two inputs have this output; denoise them into folders of their own")
-        if place.is_dir() or (place.exists() and not force):
-            raise ConfigError(f"{place}: exists already; choose another output, or replace it with --force")
+            home = Path(str(output)) / item.within if into else item.source.parent
+            place = home / f"{item.stem}{DENOISED}{item.suffix}"
+        for path in (place, residual_of(place)) if residual else (place,):
+            if path.resolve() in sources:
+                raise ConfigError(f"{path}: this would replace an input; choose another output")
+            if path in taken:
+                raise ConfigError(f"{path}: two inputs have this output; denoise them into folders of their own")
+            if path.is_dir() or (path.exists() and not force):
+                raise ConfigError(
+                    f"{path}: exists already; choose another output, replace it with --force, or leave it with "
+                    "--skip-existing"
+                )
+            taken.add(path)
         places.append(place)
     return places
 
 
-def _denoise(
-    image: Image, denoiser: Denoiser, source: Path, target: Path, tell: Callable[[str], None], check: Callable[[], None]
-) -> int:
-    """Write the output; returns how many pixels it has."""
-    pixels, last = 0, time.perf_counter()
+def residual_of(target: Path) -> Path:
+    """Return where what was removed goes: scan.residual.png beside scan.denoised.png."""
+    return target.with_name(f"{target.stem.removesuffix(DENOISED)}{RESIDUAL}{target.suffix}")
 
-    def clean() -> Iterator[NDArray[Any]]:
-        nonlocal pixels, last
+
+def refuse_gamma(source: Path, image: Image, finish: Finish) -> None:
+    """Raise ConfigError for a display curve on numbers that are not for display."""
+    if finish.gamma is not None and image.domain.kind != "log":
+        raise ConfigError(f"{source}: --gamma is for the display of grey levels, this is {image.domain.kind}; leave it")
+
+
+def _check_named(items: Sequence[Found], stated: Stated, finish: Finish, check: Callable[[], None]) -> dict[int, Image]:
+    """Open what the user named; returns by number what may stay in memory."""
+    kept, size = {}, 0
+    for number, item in enumerate(items):
+        if not item.named:
+            continue
+        check()
+        image = open_image(item.source, stated)
+        refuse_gamma(item.source, image, finish)
+        size += getattr(image.frames, "nbytes", 0)
+        if size <= _KEPT_BYTES:
+            kept[number] = image
+    return kept
+
+
+class _Work:
+    """One image on its way to its output, and to the file of what was removed."""
+
+    def __init__(
+        self,
+        image: Image,
+        denoiser: Denoiser,
+        finish: Finish,
+        state: Progress,
+        progress: Callable[[Progress], None],
+        check: Callable[[], None],
+    ) -> None:
+        self.image, self.denoiser, self.finish = image, denoiser, finish
+        self.state, self.progress, self.check = state, progress, check
+        self.plain = image.domain.kind == "db" or image.frames[0].dtype.kind == "f"
+        self.about = {**denoiser.describe(), "input": state.source.resolve().name, "strength": f"{finish.strength:g}"}
+        if finish.gamma is not None:
+            self.about["gamma"] = f"{finish.gamma:g}, for display"
+        self.pixels, self.shapes = 0, []
+
+    def write(self, target: Path) -> int:
+        """Write the files; returns how many pixels were denoised."""
+        if not self.finish.residual:
+            self.image.write(target, self._clean(None), self.about)
+            return self.pixels
+        try:
+            with tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=target.parent) as removed:
+                self.image.write(target, self._clean(removed), self.about)
+                removed.seek(0)
+                about = {key: text for key, text in self.about.items() if key != "gamma"}
+                about["content"] = f"residual: {self.scale()}"
+                self.image.write(residual_of(target), self._removed(removed), about)
+        except OSError as error:
+            raise no_room(residual_of(target), error, 4 * self.pixels) from error
+        return self.pixels
+
+    def _clean(self, removed: Any) -> Iterator[NDArray[Any]]:
+        image, finish = self.image, self.finish
+        together = image.clip and len(image.frames) > 1
+        extremes = self.denoiser.extremes(map(image.inside, image.frames), image.domain) if together else None
         for index, frame in enumerate(image.frames):
-            check()
-            yield denoiser.denoise_frame(frame, image.domain)
-            pixels += frame.size
-            if time.perf_counter() - last > _LINE_EVERY_S and index + 1 < len(image.frames):
-                last = time.perf_counter()
-                tell(f"{source}: {index + 1}/{len(image.frames)} frames")
+            self.check()
+            self.progress(self.state._replace(frame=index))
+            seen = image.inside(frame)
+            clean = self.denoiser.denoise_frame(seen, image.domain, strength=finish.strength, extremes=extremes)
+            self.pixels += seen.size
+            if removed is not None:
+                change = self._shown(frame, shown_db(seen, image.domain) - image.domain.to_db(clean.astype(np.float64)))
+                self.shapes.append(change.shape)
+                removed.write(change.astype(np.float32).tobytes())
+            if finish.gamma is not None:
+                clean = image.domain.white * (clean / image.domain.white) ** (1.0 / finish.gamma)
+            yield image.whole(frame, clean)
 
-    image.write(target, clean(), {**denoiser.describe(), "input": source.resolve().name})
-    return pixels
+    def _shown(self, frame: NDArray[Any], change: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What was removed, in dB, as a picture (H, W); see `scale`."""
+        if self.plain:
+            return self.image.whole(np.zeros_like(frame), change)
+        domain = self.image.domain
+        level = domain.white * np.clip(0.5 + change / domain.dynamic_range, 0.0, 1.0)
+        return self.image.whole(frame, level)
+
+    def scale(self) -> str:
+        """What the numbers of a residual are."""
+        domain = self.image.domain
+        words = "input minus output in dB"
+        if self.plain:
+            return words
+        return f"{words}; 0 dB is {domain.white / 2:g}, {domain.dynamic_range / domain.white:.4g} dB per grey level"
+
+    def _removed(self, file: Any) -> Iterator[NDArray[Any]]:
+        for height, width in self.shapes:
+            yield np.frombuffer(file.read(4 * height * width), np.float32).reshape(height, width)
 
 
 def _summary(image: Image, pixels: int, seconds: float) -> str:

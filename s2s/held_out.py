@@ -1,10 +1,12 @@
-"""Frames that a training never sees, and how close a method comes to their truth."""
+"""Frames that a training never sees, in suites, and how close a method comes to their truth."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s2s.denoise import Denoiser
 from s2s.domain import Domain
@@ -17,32 +19,97 @@ from usim.phantom.load import Phantom
 from usim.pipeline import Renderer
 
 
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a method got: metrics of every frame by suite; `choice` is the metric that chooses, larger is better."""
+
+    suites: Mapping[str, Sequence[Mapping[str, float]]]
+    choice: str = "psnr"
+
+    def by_suite(self) -> dict[str, dict[str, float]]:
+        """Means over the frames of each suite."""
+        return {name: _means_of(frames) for name, frames in self.suites.items()}
+
+    def means(self) -> dict[str, float]:
+        """Means over suites."""
+        return _means_of(list(self.by_suite().values()))
+
+    def plain(self) -> dict[str, object]:
+        """The mean over suites of every metric, and under `suites` the means of each, where there are several."""
+        found: dict[str, object] = {**self.means()}
+        return {**found, "suites": self.by_suite()} if len(self.suites) > 1 else found
+
+    def chosen(self) -> list[NDArray[np.float64]]:
+        """The metric that chooses, of each suite's frames."""
+        return [np.array([frame[self.choice] for frame in frames]) for frames in self.suites.values()]
+
+
 @dataclass(frozen=True)
 class HeldOut:
-    """Frames that training never sees, and how close a method comes to their truth."""
+    """Frames that training never sees, by suite, and how close a method comes to their truth."""
 
-    frames: tuple[Frame, ...]
+    suites: Mapping[str, tuple[Frame, ...]]
+    knows_truth = True
 
     @classmethod
-    def simulate(cls, phantom: Phantom, seed: int, count: int) -> HeldOut:
-        """`count` frames of a seed that no training uses."""
-        renderer = Renderer(phantom, seed=held_out_seed(seed))
-        return cls(tuple(renderer.render(index) for index in range(count)))
+    def simulate(cls, phantoms: Mapping[str, Phantom], seed: int, count: int) -> HeldOut:
+        """`count` frames of each phantom, of a seed that no training, tuning or evaluation uses."""
+        suites = {}
+        for name, phantom in phantoms.items():
+            renderer = Renderer(phantom, seed=held_out_seed(seed))
+            suites[name] = tuple(renderer.render(index) for index in range(count))
+        return cls(suites)
 
     @property
-    def alike(self) -> bool:
-        """Whether all show one scene, which is then the scene of the training too."""
-        first, *others = (frame.truth.bmode for frame in self.frames)
-        return bool(others) and all(np.array_equal(first, other) for other in others)
+    def alike(self) -> list[str]:
+        """Suites that show one scene only, which is then the scene of a training on the same phantom too."""
+        found = []
+        for name, frames in self.suites.items():
+            first, *others = (frame.truth.bmode for frame in frames)
+            if others and all(np.array_equal(first, other) for other in others):
+                found.append(name)
+        return found
 
-    def scores(self, method: Method | None) -> dict[str, float]:
-        """Mean PSNR and SSIM against truth/bmode, raw and after a tone fit; of the noisy frames for no method."""
+    def scores(self, method: Method | None) -> Scores:
+        """PSNR and SSIM against truth/bmode, raw and after a tone fit; of the noisy frames for no method."""
         denoiser = None if method is None else Denoiser(method, device=str(next(method.parameters()).device))
-        rows = []
-        for frame in self.frames:
-            depth = float(frame.params["scene"]["image"]["dynamic_range"])
-            domain = Domain("db", depth)
-            clean = denoiser.denoise_frame(frame.bmode, domain) if denoiser else shown_db(frame.bmode, domain)
-            inside = None if frame.truth.mask is None else frame.truth.mask.astype(bool)
-            rows.append(fidelity(clean, frame.truth.bmode, depth, inside))
-        return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        return Scores({name: [_score(denoiser, frame) for frame in frames] for name, frames in self.suites.items()})
+
+    def pictures(self, method: Method) -> dict[str, NDArray[np.float32]]:
+        """The first two frames of each suite, noisy, denoised and true side by side, from 0 (black) to 1."""
+        denoiser, found = Denoiser(method, device=str(next(method.parameters()).device)), {}
+        for name, frames in self.suites.items():
+            for number, frame in enumerate(frames[:2]):
+                domain = Domain("db", float(frame.params["scene"]["image"]["dynamic_range"]))
+                clean = denoiser.denoise_frame(frame.bmode, domain)
+                row = np.concatenate([frame.bmode, clean, frame.truth.bmode], axis=1)
+                grey = np.clip(1.0 + row / domain.dynamic_range, 0.0, 1.0)
+                found[f"{name}/{number}"] = grey.astype(np.float32)
+        return found
+
+    def words(self, scores: Scores, noisy: Scores) -> str:
+        """For a line on a screen."""
+        own, other, each = scores.means(), noisy.means(), scores.by_suite()
+        text = f"psnr {own['psnr']:.2f} dB, {own['psnr_fit']:.2f} after a tone fit"
+        if len(each) > 1:
+            suites = ", ".join(f"{name} {means['psnr']:.2f}" for name, means in each.items())
+            text += f" ({suites})"
+        return f"{text} (noisy {other['psnr']:.2f}, {other['psnr_fit']:.2f})"
+
+
+def _score(denoiser: Denoiser | None, frame: Frame) -> dict[str, float]:
+    depth = float(frame.params["scene"]["image"]["dynamic_range"])
+    domain = Domain("db", depth)
+    clean = denoiser.denoise_frame(frame.bmode, domain) if denoiser else shown_db(frame.bmode, domain)
+    inside = None if frame.truth.mask is None else frame.truth.mask.astype(bool)
+    return fidelity(clean, frame.truth.bmode, depth, inside)
+
+
+def _means_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every metric over the rows where it is defined."""
+    found = {}
+    for key in rows[0]:
+        values = np.array([row[key] for row in rows])
+        known = values[~np.isnan(values)]
+        found[key] = float(known.mean()) if known.size else float("nan")
+    return found

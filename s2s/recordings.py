@@ -1,4 +1,4 @@
-"""Images in files as training data: PNG, NPY, and data of usim, in an order that is shuffled anew every epoch."""
+"""Images in files as training data: pictures, clips, data of usim, in an order that is shuffled anew every epoch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from s2s.data import BELOW_BLACK_DB, Sample
-from s2s.images import Stated, open_image
+from s2s.images import READERS, Stated, open_image
 from s2s.images.image import shown_db
 from usim.errors import ConfigError, DataError
-from usim.io.dataset import open_frames
+from usim.io.dataset import open_frames, rows_of
 from usim.phantom.draw import addressed
 
 #: Endings of files that usim wrote, and of pictures.
-DATASETS, PICTURES = (".h5", ".hdf5"), (".png", ".npy")
+DATASETS = (".h5", ".hdf5")
+PICTURES = tuple(ending for ending in READERS if ending not in DATASETS)
+#: The part of a split dataset that is learned from.
+TRAIN = "train"
 #: Files that a process keeps open; more of them are read again when their turn comes.
 _KEPT = 64
 
@@ -46,7 +49,9 @@ class Recordings:
         Raises ConfigError when they can't give what is needed, DataError for one that can't be read.
         """
         if "y2" in needs:
-            raise ConfigError("--data: files hold no independent looks at one scene (y2); use --sim, or another method")
+            raise ConfigError(
+                "--data: no independent looks at one scene (y2) are read from files; use --sim, or another method"
+            )
         notes: list[str] = []
         items = [item for path in paths for item in _items(Path(path), stated, notes)]
         pictures = [path for path, _ in items if Path(path).suffix.lower() in PICTURES]
@@ -71,7 +76,7 @@ class Recordings:
     def _reader(self, path: str) -> Callable[[int], Sample]:
         if "x" not in self.needs:
             image = open_image(path, self.stated)
-            return lambda index: {"y": shown_db(image.frames[index], image.domain).astype(np.float32)}
+            return lambda index: {"y": shown_db(image.inside(image.frames[index]), image.domain).astype(np.float32)}
         frames = open_frames(path)
 
         def sample(index: int) -> Sample:
@@ -93,4 +98,10 @@ def _items(path: Path, stated: Stated, notes: list[str]) -> Sequence[tuple[str, 
         return [item for file in files for item in _items(file, stated, notes)]
     image = open_image(path, stated)
     notes += [image.note] if image.note else []
-    return [(str(path), index) for index in range(len(image.frames))]
+    rows = rows_of(path) if path.is_dir() else {"": range(len(image.frames))}
+    if list(rows) == [""]:
+        return [(str(path), row) for row in rows[""]]
+    if TRAIN not in rows:
+        raise ConfigError(f"--data: {path}: its parts are {', '.join(rows)}; none is called {TRAIN}")
+    notes.append(f"{path}: its part {TRAIN} alone, {len(rows[TRAIN])} of {len(image.frames)} images")
+    return [(str(path), row) for row in rows[TRAIN]]

@@ -13,18 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2s.evaluation.robustness import changed_images
+from s2s.images import READERS
 from s2s.metrics.frame_view import FrameView
 from s2s.metrics.judged import CHANGED, IMAGE, LOOK, PROBE, SHAM
+from s2s.recordings import TRAIN
 from s2s.seeds import judged_seed
 from usim.errors import DataError
 from usim.frame import Frame
-from usim.io.dataset import open_frames
+from usim.io.dataset import open_frames, rows_of
 from usim.phantom.load import Phantom, load_phantom, phantom_from_dict
 from usim.pipeline import Renderer
 
 Image = NDArray[np.float32]
 
-PICTURE_FILES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".npy", ".npz", ".dcm"})
+#: Endings of files that hold images without a truth, whether they can be read or not.
+PICTURE_FILES = (frozenset(READERS) | {".bmp", ".npz", ".dcm"}) - {".h5", ".hdf5"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +181,8 @@ class Simulated:
 class Stored:
     """The scenes of a dataset folder or shard that usim wrote, or the first few; frames of one scene are its looks.
 
+    Of a folder with a split, the part `train`, which s2s learns from, is left out.
+
     Raises DataError for files without truth, such as pictures, and for missing or damaged ones.
     """
 
@@ -197,13 +202,16 @@ class Stored:
     @cached_property
     def _looks(self) -> list[list[int]]:
         """Numbers of the frames of each scene, its first look first."""
+        parts = rows_of(self.path)
+        learned = parts.get(TRAIN, range(0)) if len(parts) > 1 else range(0)
         places = open_frames(self.path).places()
         looks = places.pop("look")
         scenes: dict[tuple[Any, ...], dict[int, int]] = {}
         met: Counter[tuple[Any, ...]] = Counter()
         for number, (look, *place) in enumerate(zip(looks, *places.values(), strict=True)):
             # Shards of several runs have the same places: a look that was met before belongs to another scene.
-            scenes.setdefault((met[look, *place], *place), {})[int(look)] = number
+            if number not in learned:
+                scenes.setdefault((met[look, *place], *place), {})[int(look)] = number
             met[look, *place] += 1
         return [[frames[look] for look in sorted(frames)] for frames in scenes.values()][: self.scenes]
 

@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,17 +18,16 @@ import numpy as np
 
 from s2s.denoise import Denoiser, load
 from s2s.evaluation.controls import NOISY, Image
-from s2s.evaluation.files import expanded, functions, load_denoisers
+from s2s.evaluation.files import functions
 from s2s.evaluation.results import Cost, Evaluation
 from usim.errors import UsimError
+from usim.memory import held_bytes, reset_peak
 from usim.workers import Event, map_items
 
 #: Timed calls, of which the median counts, and seconds after which there is no further one.
 REPEATS, ENOUGH_S = 5, 3.0
 #: Pixels a side of the crop that loads libraries before.
 WARM_UP = 64
-#: Files of Linux: what this process holds, and where its peak is reset by writing 5 (proc(5)).
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MIB = 2.0**20
 
 
@@ -69,17 +68,16 @@ def measured_costs(
 
 
 def with_costs(
-    evaluation: Evaluation, specs: Sequence[str], device: str = "cpu", check: Callable[[], None] = lambda: None
+    evaluation: Evaluation, specs: Mapping[str, str], device: str = "cpu", check: Callable[[], None] = lambda: None
 ) -> Evaluation:
     """The evaluation with what its methods cost, measured on its first picture; controls keep the time they took.
 
-    specs: what `s2s.load` takes, each a method of the evaluation.  check: see `measured_costs`.  Where the scenes that
+    specs: what `s2s.load` takes, by method of the evaluation.  check: see `measured_costs`.  Where the scenes that
     were to be pictured could not be had, all keep the time they took.
     """
     if not evaluation.pictures:
         return evaluation
-    labels = dict(zip(load_denoisers(specs, device), (spec for _, spec in expanded(specs)), strict=True))
-    costs = measured_costs(labels, evaluation.pictures[0].images[NOISY], device, check)
+    costs = measured_costs(specs, evaluation.pictures[0].images[NOISY], device, check)
     about = {**evaluation.about, "machine": machine(device)}
     return replace(evaluation, costs={**evaluation.costs, **costs}, about=about)
 
@@ -95,13 +93,7 @@ def cost_of(denoiser: Denoiser, image: Image) -> Cost:
         start = time.perf_counter()
         denoise(image)
         taken.append(time.perf_counter() - start)
-    return Cost(1e3 * float(np.median(taken)), parameters(denoiser), memory)
-
-
-def parameters(denoiser: Denoiser) -> int:
-    """Number of parameters that denoising uses; those that training alone needs are left out."""
-    method = denoiser.method
-    return sum(one.numel() for name, one in method.named_parameters() if not name.startswith(method.TRAINING_ONLY))
+    return Cost(1e3 * float(np.median(taken)), denoiser.method.parameter_count(), memory)
 
 
 def peak_memory(work: Callable[[], Any], device: str = "cpu") -> float | None:
@@ -122,13 +114,13 @@ def peak_memory(work: Callable[[], Any], device: str = "cpu") -> float | None:
         work()
         return None
     _give_back()
-    held = _held("VmRSS")
-    if not _reset_peak() or held is None:
+    held = held_bytes("VmRSS")
+    if not reset_peak() or held is None:
         work()
         return None
     work()
-    peak = _held("VmHWM")
-    return None if peak is None else max(peak - held, 0.0)
+    peak = held_bytes("VmHWM")
+    return None if peak is None else max(peak - held, 0) / _MIB
 
 
 def _give_back() -> None:
@@ -138,26 +130,8 @@ def _give_back() -> None:
         library.malloc_trim(0)
 
 
-def _reset_peak() -> bool:
-    """Whether the system let the peak begin anew."""
-    try:
-        _RESET.write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _held(name: str) -> float | None:
-    """A figure of the process's status in MiB; None where the system doesn't tell it."""
-    try:
-        found = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found[1]) / 1024.0 if found else None
-
-
-def machine(device: str = "cpu") -> str:
-    """What the costs were measured on: the name of the processor, or of the device."""
+def machine(device: str = "cpu", threads: int = 1) -> str:
+    """What was at work: the name of the processor with the threads that were used, or that of the device."""
     if device.startswith("cuda"):
         import torch
 
@@ -167,4 +141,5 @@ def machine(device: str = "cpu") -> str:
     except OSError:
         found = None
     name = found[1] if found else platform.processor() or platform.machine()
-    return f"{name}, one thread" if device == "cpu" else device
+    used = "one thread" if threads == 1 else f"{threads} threads"
+    return f"{name}, {used}" if device == "cpu" else device

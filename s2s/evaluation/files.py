@@ -17,6 +17,7 @@ from s2s.evaluation.controls import Denoise
 from s2s.evaluation.tuned import read_specs
 from s2s.methods import METHODS, method_class
 from s2s.methods.base import Filter
+from s2s.published import published
 from usim.errors import ConfigError, ResourceError
 
 
@@ -31,21 +32,28 @@ def expanded(specs: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def load_denoisers(specs: Sequence[str], device: str = "cpu") -> dict[str, Denoiser]:
-    """Denoisers by label: a filter as it was asked for, a checkpoint by its method, with its path where there are two.
+    """Denoisers by label: filters and published weights as they were asked for, a checkpoint by its method, with its
+    path where there are two of that name.
 
     A file that `s2s tune -o` wrote stands for all that was tuned, such as "nlm:h=1.4 (tuned)".
     Raises ConfigError for one that is asked for twice, and what `s2s.load` and `read_specs` raise.
     """
     loaded = [(tuned, spec, load(spec, device=device)) for tuned, spec in expanded(specs)]
-    trained = Counter(denoiser.name for _, _, denoiser in loaded if denoiser.checkpoint)
+    names = [one.name if one.checkpoint and spec not in published() else spec for _, spec, one in loaded]
+    often = Counter(names)
     found: dict[str, Denoiser] = {}
-    for tuned, spec, denoiser in loaded:
-        name = denoiser.name if trained[denoiser.name] == 1 else f"{denoiser.name} ({spec.rstrip('/')})"
-        label = tuned or (name if denoiser.checkpoint else spec)
+    for name, (tuned, spec, denoiser) in zip(names, loaded, strict=True):
+        shared = name != spec and often[name] > 1
+        label = tuned or (f"{name} ({spec.rstrip('/')})" if shared else name)
         if label in found:
             raise ConfigError(f"--method: {spec!r} is given twice; name each method once")
         found[label] = denoiser
     return found
+
+
+def specs_of(denoisers: Mapping[str, Denoiser], specs: Sequence[str]) -> dict[str, str]:
+    """What `s2s.load` takes, by label, of what `load_denoisers` made of these specs."""
+    return dict(zip(denoisers, (spec for _, spec in expanded(specs)), strict=True))
 
 
 def functions(denoisers: Mapping[str, Denoiser]) -> dict[str, Denoise]:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s2s.denoise import load
 from s2s.domain import SPECKLE_DB
 from s2s.evaluation import run
 from s2s.evaluation.controls import NOISY, Denoise, controls
 from s2s.evaluation.export import finite
-from s2s.evaluation.files import functions, load_denoisers
+from s2s.evaluation.files import functions
 from s2s.evaluation.real_images import RealImages
 from s2s.evaluation.results import Evaluation, Failure, Row
 from s2s.evaluation.table import MISSING, aligned, number
@@ -117,19 +118,18 @@ class RealEvaluation:
 class RealJob:
     """What a process needs to judge images: which, and by what methods; picklable.
 
-    pictures: how many images are kept to be looked at.
+    specs: what `s2s.load` takes, by label.  pictures: how many images are kept to be looked at.
     """
 
     source: RealImages
-    specs: tuple[str, ...]
+    specs: Mapping[str, str]
     device: str = "cpu"
     pictures: int = 4
 
     def __call__(self) -> Callable[[tuple[str, int], Callable[[Any], None]], Judged]:
         """Return the function that judges an image."""
-        return judging(
-            run.with_controls(functions(load_denoisers(self.specs, self.device))), self.source, self.pictures
-        )
+        denoisers = {label: load(spec, device=self.device) for label, spec in self.specs.items()}
+        return judging(run.with_controls(functions(denoisers)), self.source, self.pictures)
 
 
 def judging(
@@ -213,7 +213,7 @@ def evaluate_in_processes(
 ) -> RealEvaluation:
     """`evaluate_real` over several processes, with equal scores for any number of them; listen: told of every image."""
     found = run.gather(job, job.source.items, workers, listen)
-    return collected(run.with_controls(functions(load_denoisers(job.specs, job.device))), found, job.source, about)
+    return collected((*job.specs, *controls()), found, job.source, about)
 
 
 def collected(

@@ -86,7 +86,7 @@ class RealImages:
         def read(number: int) -> tuple[NDArray[np.float32], float]:
             one = self.given[number]
             image = opened(one.file)
-            values = shown_db(image.frames[one.frame], image.domain)
+            values = shown_db(image.inside(image.frames[one.frame]), image.domain)
             # Data of usim says for each frame where black is.
             inside = image.frames
             depth = inside.dynamic_range(one.frame) if isinstance(inside, Shown) else image.domain.dynamic_range
@@ -101,5 +101,5 @@ def _files(source: Path) -> list[Path]:
         return [source]
     pictures = sorted(file for file in source.iterdir() if file.suffix.lower() in PICTURE_FILES | set(READERS))
     if not pictures:
-        raise DataError(f"{source}: no images in this folder; PNG, NPY and data of usim can be read")
+        raise DataError(f"{source}: no images in this folder; {', '.join(READERS)} can be read")
     return [source] if {file.suffix.lower() for file in pictures} <= {".h5", ".hdf5"} else pictures

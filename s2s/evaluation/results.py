@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s2s.evaluation.controls import NOISY
 from s2s.evaluation.same_width import Sweep
 from s2s.evaluation.statistics import Interval, interval
 from s2s.metrics.battery import metric_of
@@ -133,6 +134,17 @@ class Evaluation:
         if key not in self._means:
             self._means[key] = interval(self.values(*key), self.strata)
         return self._means[key]
+
+    def truth(self, name: str, suite: str | None = None) -> float:
+        """The truth's own value of a metric, or the best there is; nan without either."""
+        metric = metric_of(name)
+        if isinstance(metric.truth, float):
+            return metric.truth
+        family, _, member = name.partition("/")
+        # A family's own truth stands beside it: `edge_true/` beside `edge/`.
+        true = metric.truth or (f"{family}_true/{member}" if member else "")
+        rows = (NOISY, *self.methods) if true else ()  # the input can be measured wherever anything can
+        return next((mean.mean for row in rows if (mean := self.mean(row, true, suite)).count), math.nan)
 
     def difference(self, first: str, second: str, metric: str, suite: str | None = None) -> Interval:
         """The mean of first - second over the scenes where both were measured, scene by scene, with its interval."""

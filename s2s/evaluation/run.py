@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from s2s.denoise import load
 from s2s.evaluation.cases import Case, Source, Task
 from s2s.evaluation.controls import NOISY, Denoise, Image, controls
-from s2s.evaluation.files import functions, load_denoisers
+from s2s.evaluation.files import functions
 from s2s.evaluation.results import Cost, Evaluation, Failure, Picture, Row
 from s2s.evaluation.same_width import sweeps_of
 from s2s.evaluation.strength import Strength, measure, strengths
@@ -139,18 +140,19 @@ def refuse_failures(evaluation: Evaluation) -> None:
 class Job:
     """What a process needs to judge scenes: where they come from and which methods; picklable.
 
+    specs: what `s2s.load` takes, by label.
     pictures: how many scenes of each suite are kept to be looked at.  sweep: whether methods are swept.
     """
 
     source: Source
-    specs: tuple[str, ...]
+    specs: Mapping[str, str]
     device: str = "cpu"
     pictures: int = 1
     sweep: bool = True
 
     def __call__(self) -> Callable[[tuple[str, int], Callable[[Any], None]], Judgement]:
         """Return the function that judges a scene."""
-        denoisers = load_denoisers(self.specs, self.device)
+        denoisers = {label: load(spec, device=self.device) for label, spec in self.specs.items()}
         methods, sweeps = with_controls(functions(denoisers)), strengths(denoisers) if self.sweep else {}
         make = self.source.open()
 
@@ -181,8 +183,7 @@ def evaluate_in_processes(
     found = gather(job, items, workers, listen)
     # As they are listed, not as they were done: suites keep their order however many processes there are.
     found.sort(key=lambda one: items.index((one.suite, one.scene)))
-    names = with_controls(functions(load_denoisers(job.specs, job.device)))
-    return collect(names, found, about)
+    return collect((*job.specs, *controls()), found, about)
 
 
 def gather(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from s2s.evaluation.controls import NOISY
 from s2s.evaluation.results import Evaluation
 from s2s.evaluation.same_width import at_edge_width, difference_at_edge_width, widths
 from s2s.evaluation.verdict import Verdict
@@ -25,13 +24,6 @@ def number(value: float, digits: int) -> str:
     if math.isnan(value):
         return MISSING
     return f"{value:z.{0 if abs(value) >= 1000 else digits}f}"
-
-
-def truth_of(evaluation: Evaluation, metric: Metric) -> float:
-    """The value that the truth has, or the best there is; nan without either."""
-    if isinstance(metric.truth, float):
-        return metric.truth
-    return evaluation.mean(NOISY, metric.truth).mean if metric.truth else math.nan
 
 
 def table(evaluation: Evaluation, found: Verdict) -> str:
@@ -66,7 +58,7 @@ def at_same_width(evaluation: Evaluation) -> str:
 def _rows(evaluation: Evaluation, found: Verdict, metrics: Sequence[Metric], costs: bool) -> list[list[str]]:
     rows = [["method", *(f"{metric.title}{_mark(metric, found)}" for metric in metrics), *(["ms"] if costs else [])]]
     if any(metric.truth != "" for metric in metrics):
-        rows.append(["(truth)", *(number(truth_of(evaluation, one), one.digits) for one in metrics), *costs * [""]])
+        rows.append(["(truth)", *(number(evaluation.truth(one.name), one.digits) for one in metrics), *costs * [""]])
     for method in evaluation.methods:
         means = [(evaluation.mean(method, metric.name), metric.digits) for metric in metrics]
         time = [number(evaluation.costs[method].milliseconds, 1)] if costs else []

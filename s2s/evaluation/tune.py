@@ -103,7 +103,8 @@ class FromFiles:
         found: list[Scene] = []
         for path, number in self.items:
             image = open_image(path, self.stated)
-            noisy = np.minimum(shown_db(image.frames[number], image.domain), 0.0).astype(np.float32)
+            seen = image.inside(image.frames[number])
+            noisy = np.minimum(shown_db(seen, image.domain), 0.0).astype(np.float32)
             hidden = _views(noisy, (self.seed, len(found)), f"{path}, image {number}")
             found.append(Scene(noisy, image.domain.dynamic_range, hidden))
         return found

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,12 +97,22 @@ class Verdict:
         return next((one for one in (*self.findings, *self.families) if one.metric == metric), None)
 
 
+#: Verdicts that were asked for: the terminal, files and the page ask for the same one.
+_FOUND: WeakKeyDictionary[Evaluation, Verdict] = WeakKeyDictionary()
+
+
 def verdict(evaluation: Evaluation) -> Verdict:
-    """Who is first by every metric, and whether that is real.
+    """Who is first by every metric, and whether that is real; worked out once.
 
     >>> print(*verdict(evaluation).statement, sep="\\n")  # doctest: +SKIP
     nlm is nearest to the truth: PSNR 36.0 dB, 1.2 [1.0, 1.4] dB over the next, srad.
     """
+    if evaluation not in _FOUND:
+        _FOUND[evaluation] = _verdict(evaluation)
+    return _FOUND[evaluation]
+
+
+def _verdict(evaluation: Evaluation) -> Verdict:
     names = [name for name in evaluation.metrics if metric_of(name).better != "none"]
     found = [one for name in names if (one := _finding(evaluation, name)) is not None]
     families = tuple(one for one in found if "/" in one.metric)

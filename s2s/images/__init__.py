@@ -20,30 +20,52 @@ __all__ = ["READERS", "Image", "Stated", "open_image"]
 #: How files end, and the function that opens them.
 READERS = {
     ".png": "s2s.images.png:read_png",
+    ".apng": "s2s.images.png:read_png",
+    ".jpg": "s2s.images.jpeg:read_jpeg",
+    ".jpeg": "s2s.images.jpeg:read_jpeg",
+    ".tif": "s2s.images.tiff:read_tiff",
+    ".tiff": "s2s.images.tiff:read_tiff",
+    ".gif": "s2s.images.gif:read_gif",
+    ".mp4": "s2s.images.movie:read_movie",
+    ".m4v": "s2s.images.movie:read_movie",
+    ".mov": "s2s.images.movie:read_movie",
+    ".avi": "s2s.images.movie:read_movie",
     ".npy": "s2s.images.npy:read_npy",
     ".h5": "s2s.images.hdf5:read_hdf5",
     ".hdf5": "s2s.images.hdf5:read_hdf5",
+    ".uff": "s2s.images.hdf5:read_hdf5",
+    ".dcm": "s2s.images.dicom:read_dicom",
+    ".dicom": "s2s.images.dicom:read_dicom",
 }
+
+_DICOM = (".dcm", ".dicom")
 
 #: How files begin, what they then are, and how they may end.
 _SIGNATURES = (
-    (0, b"\x89PNG\r\n\x1a\n", "PNG", (".png",)),
+    (128, b"DICM", "DICOM", _DICOM),  # first, since what is before it may be that of a TIFF
+    (0, b"\x89PNG\r\n\x1a\n", "PNG", (".png", ".apng")),
     (0, b"\x93NUMPY", "NPY", (".npy",)),
-    (0, b"\x89HDF\r\n\x1a\n", "HDF5", (".h5", ".hdf5")),
+    (0, b"\x89HDF\r\n\x1a\n", "HDF5", (".h5", ".hdf5", ".uff")),
     (0, b"PK\x03\x04", "NPZ or ZIP", ()),
-    (0, b"\xff\xd8\xff", "JPEG", ()),
-    (0, b"GIF8", "GIF", ()),
-    (0, b"II*\0", "TIFF", ()),
-    (0, b"MM\0*", "TIFF", ()),
+    (0, b"\xff\xd8\xff", "JPEG", (".jpg", ".jpeg")),
+    (0, b"GIF8", "GIF", (".gif",)),
+    (0, b"II*\0", "TIFF", (".tif", ".tiff")),
+    (0, b"MM\0*", "TIFF", (".tif", ".tiff")),
+    (0, b"II+\0", "TIFF", (".tif", ".tiff")),
+    (0, b"MM\0+", "TIFF", (".tif", ".tiff")),
+    (4, b"ftypheic", "HEIC", ()),
+    (4, b"ftypavif", "AVIF", ()),
+    (4, b"ftyp", "MP4", (".mp4", ".m4v", ".mov")),
+    (4, b"moov", "MP4", (".mov", ".mp4")),
+    (8, b"AVI ", "AVI", (".avi",)),
+    (0, b"\x1aE\xdf\xa3", "Matroska or WebM", ()),
     (0, b"BM", "BMP", ()),
     (8, b"WEBP", "WebP", ()),
-    (128, b"DICM", "DICOM", ()),
 )
-_ALLOWED = "allowed are PNG (8 or 16 bits), NPY, and data of usim (.h5 or folder)"
+_ALLOWED = "allowed are PNG, JPEG, TIFF, GIF, MP4, MOV, AVI, DICOM, NPY, and data of usim (.h5 or folder)"
 _CURES = {
+    "Matroska or WebM": "convert it to MP4",
     "NPZ or ZIP": "save one array with numpy.save",
-    "GIF": "save each of its frames as a PNG",
-    "DICOM": "export its frames as PNG",
 }
 
 
@@ -56,7 +78,12 @@ def open_image(path: str | os.PathLike[str], stated: Stated) -> Image:
     home = READERS[".h5"] if path.is_dir() else READERS[_suffix(path)]
     module, _, name = home.partition(":")
     read: Callable[[Path, Stated], Image] = getattr(importlib.import_module(module), name)
-    return read(path, stated)
+    image = read(path, stated)
+    try:
+        image.region  # noqa: B018  # refuses a mask that holds too little before any work begins
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    return image
 
 
 def _suffix(path: Path) -> str:
@@ -71,7 +98,7 @@ def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     kind, endings = next(
         ((kind, endings) for start, magic, kind, endings in _SIGNATURES if head[start:].startswith(magic)),
-        ("file of another kind", ()),
+        ("file of another kind", _DICOM if suffix in _DICOM else ()),  # old ones begin without a signature
     )
     if not endings:
         cure = _CURES.get(kind, "convert it to PNG")

@@ -1,4 +1,4 @@
-"""Data that usim wrote: every frame's image as the scanner shows it, clipped to the dynamic range of its scene."""
+"""HDF5: files of zea and the USTB, and data of usim, as the scanner shows it: clipped to the range of its scene."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 
 from s2s.domain import LOWEST_DB, RANGE_DB, Domain
 from s2s.images.image import Image, Stated, survey
-from usim.errors import ConfigError, DataError
+from s2s.images.uff import beamformed, read_uff
+from s2s.images.zea import is_zea, read_zea
+from usim.errors import ConfigError, DataError, first_line
 from usim.frame import Frame
 from usim.io.dataset import Frames, open_frames, open_shard
 from usim.io.growing import growing
 from usim.io.layout import BY_PATH
+from usim.io.reading import BROKEN, open_hdf5
 
 FORMAT = "s2s-denoised-1"
+#: Names of an unknown file that are told.
+_NAMED = 8
 
 
 class Shown(Sequence[NDArray[np.float32]]):
@@ -46,7 +51,18 @@ class Shown(Sequence[NDArray[np.float32]]):
 
 
 def read_hdf5(path: Path, stated: Stated) -> Image:
-    """Open a dataset folder or shard; raises DataError when it is damaged or not of usim."""
+    """Open a dataset folder or shard of usim, or a file of zea or the USTB.
+
+    Raises DataError when it is damaged, or of none of them.
+    """
+    if not path.is_dir():
+        try:
+            with open_hdf5(path) as file:
+                other = _of_others(path, file, stated)
+        except BROKEN as error:
+            raise DataError(f"{path}: damaged: {first_line(error)}; restore a copy") from error
+        if other is not None:
+            return other
     if stated.domain not in (None, "db") or stated.white is not None:
         raise ConfigError(f"{path}: data of usim says itself that its images are dB; leave out --domain and --white")
     if stated.dynamic_range is not None:
@@ -59,30 +75,49 @@ def read_hdf5(path: Path, stated: Stated) -> Image:
         write_hdf5(target, clean, frames, about)
 
     shown = Shown(frames, path, stated.dynamic_range)
-    return Image(shown, Domain("db", -LOWEST_DB), "", ".h5", write)
+    return Image(shown, Domain("db", -LOWEST_DB), "", ".h5", write, clip=False)
+
+
+def _of_others(path: Path, file: h5py.File, stated: Stated) -> Image | None:
+    """Return the image of an open file of zea or the USTB, None for one of usim; DataError names what else it holds."""
+    if "format" in file.attrs or "bmode" in file:
+        return None
+    if beamformed(file):
+        return read_uff(path, file, stated)
+    if is_zea(file):
+        return read_zea(path, file, stated)
+    held = ", ".join(list(file)[:_NAMED]) or "nothing"
+    raise DataError(
+        f"{path}: HDF5 with {held} in it; allowed are data of usim, images of zea, and beamformed data of the USTB; "
+        "give other images as NPY"
+    )
 
 
 def write_hdf5(path: Path, clean: Iterable[NDArray[Any]], frames: Frames, about: dict[str, str]) -> None:
     """Write one file with /denoised (frame, z, x) float32 in dB, the axes and indices of `frames`, and what made it.
 
+    What was removed, as `about` says in its `content`, is called /residual.
+
     Memory does not grow with the number of frames. Raises ResourceError when the system refuses.
     """
     size = 4 * len(frames) * frames[0].bmode.size
+    residual = about.get("content", "").startswith("residual")
+    name, title = ("residual", "what was removed") if residual else ("denoised", "images in dB without their speckle")
     with growing(path, size) as file, h5py.File(file, "w", libver=("earliest", "v114")) as output:
         output.attrs["format"] = FORMAT
-        output.attrs["description"] = "images in dB without their speckle; 0 dB is full scale"
+        output.attrs["description"] = f"{title}; 0 dB is {'no change' if residual else 'full scale'}"
         for key, text in about.items():
             output.attrs[key] = text
-        for name, values in _placing(frames).items():
-            dataset = output.create_dataset(name, data=values, track_times=False, fletcher32=True, chunks=values.shape)
-            dataset.attrs["unit"], dataset.attrs["description"] = BY_PATH[name].unit, BY_PATH[name].description
+        for place, values in _placing(frames).items():
+            dataset = output.create_dataset(place, data=values, track_times=False, fletcher32=True, chunks=values.shape)
+            dataset.attrs["unit"], dataset.attrs["description"] = BY_PATH[place].unit, BY_PATH[place].description
         for row, frame in enumerate(clean):
             if not row:
                 shape = (len(frames), *frame.shape)
                 images = output.create_dataset(
-                    "denoised", shape, "f4", chunks=(1, *frame.shape), fletcher32=True, track_times=False
+                    name, shape, "f4", chunks=(1, *frame.shape), fletcher32=True, track_times=False
                 )
-                images.attrs["unit"], images.attrs["description"] = "dB", "denoised image"
+                images.attrs["unit"], images.attrs["description"] = "dB", f"{name} image"
             if frame.shape != shape[1:]:
                 raise DataError(f"{path}: frame {row} has {frame.shape} pixels, those before it {shape[1:]}")
             images[row] = frame

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2s.domain import RANGE_DB, Domain, Kind
+from s2s.images.region import Region
 from usim.errors import ConfigError, DataError
 
 #: Pixels that each side must have: less is no image of speckle.
 LEAST_SIDE = 16
 #: How far dB may lie above full scale: rounding, and the ripple of resampling.
 _ABOVE_FULL_DB = 0.5
+
+#: So many pixels decide nothing: a hot pixel, or a mark of one corner.
+_LONE = 4
 
 #: Writes frames (H, W) on the image's own scale to a file; the dict says how they were made.
 Writer = Callable[[Path, Iterable[NDArray[Any]], dict[str, str]], None]
@@ -34,12 +40,34 @@ class Stated:
     white: float | None = None
 
 
+class LazyFrames(Sequence[NDArray[Any]]):
+    """As many frames as `count` says, each read when it is asked for by its number, 0 ... count - 1."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        return self.read(index)
+
+    @abstractmethod
+    def read(self, index: int) -> NDArray[Any]:
+        """The frame of a number that there is."""
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One image file, opened and checked.
 
     frames: arrays (H, W) on the file's own scale, read when they are asked for.  domain: what their numbers mean.
     note: what was assumed, in words; "" when all was stated.  suffix: ending of the file that `write` makes.
+    mask: (H, W), True where the frames show ultrasound; what lies outside is neither seen by a method nor changed.
+    None for everywhere.  clip: the frames are one recording, and are scaled together where a method scales; otherwise
+    each is a scene of its own.
     """
 
     frames: Sequence[NDArray[Any]]
@@ -47,6 +75,21 @@ class Image:
     note: str
     suffix: str
     write: Writer
+    mask: NDArray[np.bool_] | None = None
+    clip: bool = True
+
+    @cached_property
+    def region(self) -> Region | None:
+        """The box of the mask; raises DataError when the mask holds too little."""
+        return None if self.mask is None else Region(self.mask, least=LEAST_SIDE)
+
+    def inside(self, frame: NDArray[Any]) -> NDArray[Any]:
+        """Return of a frame (H, W) what a method should see: the box of the mask, filled up outside the mask."""
+        return frame if self.region is None else self.region.cut(frame)
+
+    def whole(self, frame: NDArray[Any], clean: NDArray[Any]) -> NDArray[Any]:
+        """Return the frame (H, W) with what became of `inside`; outside the mask it is the frame's own."""
+        return clean if self.region is None else self.region.paste(frame, clean)
 
 
 def survey(frame: NDArray[Any], where: str) -> tuple[float, float]:
@@ -87,6 +130,23 @@ def find_domain(dtype: np.dtype[Any], low: float, high: float, stated: Stated, w
     if stated.domain is not None and stated.dynamic_range is not None and certain_white:
         return domain, ""
     return domain, f"{where}: taken as {describe(domain)}; state it with --domain, --dynamic-range, --white"
+
+
+def refuse_lone_white(frame: NDArray[Any], high: float, stated: Stated, where: str) -> None:
+    """Raise DataError where a few pixels alone would decide what white is, and leave all others nearly black.
+
+    frame: (H, W), of 16 bits or more, or floats.  high: its largest value.
+    """
+    if stated.white is not None or frame.dtype == np.uint8 or high <= 0.0:
+        return
+    # a quarter of white in grey levels, or 40 dB below it as an envelope
+    limit = high / (4.0 if frame.dtype.kind in "iu" and stated.domain != "envelope" else 100.0)
+    count = int(np.count_nonzero(frame > limit))
+    if count <= _LONE:
+        raise DataError(
+            f"{where}: {count} pixels of up to {high:g} and no other above {limit:g}: they are no image; set them to "
+            "their neighbours' value, or give the value that is white with --white"
+        )
 
 
 def shown_db(frame: NDArray[Any], domain: Domain) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from s2s.images.image import Image, Stated, find_domain, quantise, survey
+from s2s.images.image import Image, Stated, find_domain, quantise, refuse_lone_white, survey
 from usim.errors import DataError, first_line
 from usim.io.growing import growing
 
@@ -33,6 +33,8 @@ def read_npy(path: Path, stated: Stated) -> Image:
     frames = array[None] if array.ndim == 2 else array
     ranges = [survey(frame, _place(path, index, array.ndim)) for index, frame in enumerate(frames)]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    brightest = max(range(len(ranges)), key=lambda index: ranges[index][1])
+    refuse_lone_white(frames[brightest], high, stated, _place(path, brightest, array.ndim))
     domain, note = find_domain(array.dtype, low, high, stated, str(path))
 
     def write(target: Path, clean: Iterable[NDArray[Any]], about: dict[str, str]) -> None:

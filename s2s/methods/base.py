@@ -6,7 +6,7 @@ nothing about losses, and s2s/denoise.py alone turns users' images into such ten
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from s2s.domain import RANGE_DB, SPECKLE_DB, Scale
+from s2s.methods.descent import Descent
 
 #: Standard deviation of speckle on the scale 1 + dB / 60: the unit in which losses are measured.
 SPECKLE = SPECKLE_DB / RANGE_DB
@@ -32,14 +33,18 @@ KEYS: Mapping[str, str] = {
 class Training:
     """How a preset is trained unless the user says otherwise.
 
-    steps.  batch: crops per step.  crop: side of the square crops in pixels, 0 for whole images.  rate: peak learning
+    steps.  batch: crops that are computed at once.  accumulate: batches per step; their gradients are averaged.
+    crop: side of the square crops in pixels, 0 for whole images.  rate: peak learning
     rate.  clip: largest gradient norm, 0 for any.  ema: decay of the averaged weights, 0 for none.
     schedule: "cosine" or "constant".  augment: "flip" (left-right, which keeps the physics) or "paper".
     gain: least and most dB by which simulated scenes are made brighter: users' scanners have a knob for it.
+    precision: "fp32", or "bf16" for networks in bfloat16 and the rest in fp32.  compile: losses by torch.compile.
+    screens: share of the scenes that are seen on the scanner's screen, where the phantom has a `display`.
     """
 
     steps: int = 20_000
     batch: int = 8
+    accumulate: int = 1
     crop: int = 64
     rate: float = 1e-3
     clip: float = 1.0
@@ -47,6 +52,9 @@ class Training:
     schedule: str = "cosine"
     augment: str = "flip"
     gain: tuple[float, float] = (-20.0, 10.0)
+    precision: str = "fp32"
+    compile: bool = False
+    screens: float = 0.0
 
 
 class Method(nn.Module):
@@ -57,6 +65,9 @@ class Method(nn.Module):
     halo: an output pixel depends on no pixel further away than this; None when it depends on the whole image, so that
     it can't be tiled.
     TUNING: values of settings that `s2s tune` tries; the first key is the strength, in the order of more smoothing.
+    keeps_statistics: BatchNorm goes on with its statistics while its weights learn.
+    scales_by_extremes: `infer` takes `extremes`, the darkest and the brightest pixel of the clip that the images belong
+    to, and scales by them instead of by those of each image.
     name, preset, settings: filled in by `s2s.methods.make`.
     """
 
@@ -67,19 +78,48 @@ class Method(nn.Module):
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {}
     TRAINING_ONLY: ClassVar[tuple[str, ...]] = ()  # first letters of the parameters that `infer` does not use
     fit_steps: int = 0
+    keeps_statistics: bool = False
     multiple: int = 1
     smallest: int = 1
     halo: int | None = None
+    scales_by_extremes: bool = False
     name: str = ""
     preset: str = ""
     settings: Mapping[str, Any]
 
-    def prepare(self, sample: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    def train(self, mode: bool = True) -> Method:
+        """As torch's; normalisations that keep their statistics go on using those they have."""
+        super().train(mode)
+        if self.keeps_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def uses(self, name: str) -> bool:
+        """Whether `infer` uses the parameter or buffer of a name."""
+        return not name.startswith(self.TRAINING_ONLY)
+
+    def inference_state(self) -> dict[str, Tensor]:
+        """The part of `state_dict` that `infer` uses."""
+        return {name: value for name, value in self.state_dict().items() if self.uses(name)}
+
+    def parameter_count(self) -> int:
+        """Number of parameters that `infer` uses."""
+        return sum(value.numel() for name, value in self.named_parameters() if self.uses(name))
+
+    def fill_training_only(self) -> None:
+        """Give the parts that weights for use alone leave out something to begin with, when training goes on."""
+
+    def prepare(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
         """Further keys made once per whole image (H, W), before crops and flips; none by default."""
         return sample
 
     def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
-        """Scalar loss of a batch; progress in [0, 1] is how far the training is."""
+        """Scalar loss of a batch; progress in [0, 1] is how far the training is.
+
+        Networks may give bfloat16: what they give is converted (`.to(y)`) before anything is subtracted from it.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not learn")
 
     def optimizers(self, training: Training) -> dict[str, torch.optim.Optimizer]:
@@ -88,19 +128,17 @@ class Method(nn.Module):
 
     def step(
         self,
-        batch: dict[str, Tensor],
+        batches: Sequence[dict[str, Tensor]],
         progress: float,
         optimizers: dict[str, torch.optim.Optimizer],
-        clip: float,
+        descend: Descent,
     ) -> dict[str, float]:
-        """One step of every optimiser; returns what is worth logging, `loss` at least."""
+        """One step of every optimiser on equally large batches; returns what is worth logging, `loss` at least.
+
+        descend: steps an optimiser down the mean of a loss over the batches; it knows precision, devices and clipping.
+        """
         (optimizer,) = optimizers.values()
-        loss = self.loss(batch, progress)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.parameters(), clip if clip else float("inf"))
-        optimizer.step()
-        return {"loss": float(loss.detach()), "gradient_norm": float(norm)}
+        return descend(self.loss, batches, progress, optimizer)
 
     def infer(self, y: Tensor) -> Tensor:
         """Clean images (B, 1, H, W) of noisy ones, both in `domain`."""
@@ -111,8 +149,11 @@ class Method(nn.Module):
         return {}
 
     @torch.no_grad()
-    def denoise(self, y: Tensor) -> Tensor:
-        """`infer` on any size: sides are reflected until they fit, and cut back."""
+    def denoise(self, y: Tensor, extremes: tuple[float, float] | None = None) -> Tensor:
+        """`infer` on any size: sides are reflected until they fit, and cut back.
+
+        extremes: of the clip that the images belong to, for a method that scales by them.
+        """
         height, width = y.shape[-2:]
         padded = y
         for axis, side in ((-2, height), (-1, width)):
@@ -121,7 +162,8 @@ class Method(nn.Module):
                 mirrored = np.pad(np.arange(side), (0, wanted - side), mode="reflect")
                 padded = padded.index_select(axis, torch.from_numpy(mirrored).to(y.device))
         self.eval()
-        return self.infer(padded)[..., :height, :width]
+        clean = self.infer(padded) if extremes is None else self.infer(padded, extremes=extremes)  # type: ignore[call-arg]
+        return clean[..., :height, :width]
 
 
 class Filter(Method):

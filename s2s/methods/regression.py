@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from s2s.methods.base import SPECKLE, Method, Training
-from s2s.methods.limits import whole
+from s2s.methods.bright import keep_bright
+from s2s.methods.limits import number, whole
 from s2s.nets.unet import UNet
 
 #: Middle and spread of B-mode images on the scale 1 + dB / 60; constants, so that tiles and video frames agree.
@@ -17,7 +18,9 @@ MIDDLE, SPREAD = 0.5, 0.25
 class Regression(Method):
     """A U-Net on standardised images whose output, in units of speckle, is added to the image (or replaces it).
 
-    width, depth: of the U-Net.  residual: predict the correction instead of the image.
+    width, depth, fold, widest: of the U-Net.  residual: predict the correction instead of the image.
+    keep: dB above the estimate from which a pixel is kept in use, because speckle is hardly ever so bright; 0 keeps
+    none.
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -31,19 +34,37 @@ class Regression(Method):
         "paper": Training(batch=16, crop=128, clip=0.0, ema=0.0, gain=(0.0, 0.0)),
     }
 
-    def __init__(self, width: int = 32, depth: int = 3, residual: bool = True) -> None:
+    def __init__(
+        self,
+        width: int = 32,
+        depth: int = 3,
+        residual: bool = True,
+        fold: int = 1,
+        widest: int = 1024,
+        keep: float = 0.0,
+    ) -> None:
         super().__init__()
         if not isinstance(residual, bool):
             raise ValueError(f"residual is {residual!r}; allowed is true or false")
-        self.net = UNet(width=whole("width", width, 1, 256), depth=whole("depth", depth, 1, 6))
-        self.residual = residual
+        self.net = UNet(
+            width=whole("width", width, 1, 256),
+            depth=whole("depth", depth, 1, 6),
+            fold=whole("fold", fold, 1, 4),
+            widest=whole("widest", widest, 1, 1024),
+        )
+        self.residual, self.keep = residual, number("keep", keep, 0.0, 60.0, "dB")
         self.multiple, self.halo = self.net.multiple, self.net.halo
 
     def infer(self, y: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, 1, H, W) on the scale 1 + dB / 60."""
-        change = self.net((y - MIDDLE) / SPREAD) * SPECKLE
+        clean = self.estimate(y)
+        return keep_bright(clean, y, self.keep) if self.keep else clean
+
+    def estimate(self, y: Tensor) -> Tensor:
+        """What the network takes for the mean of `y`, of its shape."""
+        change = self.net((y - MIDDLE) / SPREAD).to(y) * SPECKLE
         return y + change if self.residual else MIDDLE + change
 
     def error(self, batch: dict[str, Tensor], target: str) -> Tensor:
         """Mean squared difference between the estimate from `y` and batch[target], in units of speckle variance."""
-        return ((self.infer(batch["y"]) - batch[target]) / SPECKLE).square().mean()
+        return ((self.estimate(batch["y"]) - batch[target]) / SPECKLE).square().mean()

@@ -1,4 +1,4 @@
-"""Encoder and decoder of Speckle2Self: strided convolutions with residual blocks, no skip connections.
+"""Encoder and decoder of Speckle2Self: strided convolutions with residual blocks; skip connections if asked for.
 
 Li, Navab and Jiang, "Speckle2Self" (2025). The channels 1-32-64-128-256, the residual block after every strided
 convolution and the mirrored decoder give 3,910,785 parameters for one encoder and the decoder.
@@ -11,13 +11,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-Norm = Literal["batch", "instance"]
+Norm = Literal["batch", "instance", "group", "none"]
 Head = Literal["instance-relu", "linear"]
 WIDTHS = (32, 64, 128, 256)
 
 
 class ResidualBlock(nn.Module):
-    """x + norm(conv(relu(norm(conv(x))))); with BatchNorm it starts as the identity, which trains faster."""
+    """x + norm(conv(relu(norm(conv(x))))); unless the norm is that of the paper it starts as the identity."""
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
@@ -28,8 +28,9 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1),
             normalisation(channels, norm),
         )
-        if norm == "batch":
-            nn.init.zeros_(self.body[-1].weight)  # type: ignore[arg-type]
+        if norm != "instance":  # which trains faster; InstanceNorm has no weight that could be zero
+            last = self.body[-2 if norm == "none" else -1]
+            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), same shape."""
@@ -45,6 +46,15 @@ class Encoder(nn.Sequential):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), normalisation(after, norm), nn.ReLU()]
             layers.append(ResidualBlock(after, norm))
         super().__init__(*layers)
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """The features at strides 2, 4, 8 and 16."""
+        found = []
+        for layer in self:
+            x = layer(x)
+            if isinstance(layer, ResidualBlock):
+                found.append(x)
+        return found
 
 
 class Decoder(nn.Sequential):
@@ -64,10 +74,27 @@ class Decoder(nn.Sequential):
             layers += [nn.InstanceNorm2d(1), nn.ReLU()]
         super().__init__(*layers)
 
+    def join(self, levels: list[Tensor], skips: tuple[int, ...]) -> Tensor:
+        """Decode the coarsest level; those whose stride is in `skips` are added to the decoder's own features."""
+        x = levels[-1]
+        stride = 2 ** len(levels)
+        for layer in self:
+            if isinstance(layer, ResidualBlock) and stride in skips:
+                x = x + levels[stride.bit_length() - 2]
+            x = layer(x)
+            if isinstance(layer, nn.ConvTranspose2d):
+                stride //= 2
+        return x
+
 
 def normalisation(channels: int, norm: Norm) -> nn.Module:
-    """InstanceNorm without parameters, as published, or BatchNorm, which uses fixed statistics after training.
+    """InstanceNorm without parameters, as published; BatchNorm, which uses fixed statistics after training; or others.
 
-    With fixed statistics a pixel does not depend on what lies far away, so that tiles and video frames agree.
+    With fixed statistics, or none, a pixel does not depend on what lies far away, so that tiles and video frames agree.
+    GroupNorm has 8 groups with statistics of the image.
     """
+    if norm == "none":
+        return nn.Identity()
+    if norm == "group":
+        return nn.GroupNorm(8, channels)
     return nn.InstanceNorm2d(channels) if norm == "instance" else nn.BatchNorm2d(channels)

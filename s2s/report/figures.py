@@ -45,7 +45,7 @@ def means_of(scores: Scores, metric: Metric, title: str) -> str:
         f"{title} [{unit.strip()}], {told[metric.better]}" if unit else f"{title}, {told[metric.better]}",
         [(look, one.mean, one.low, one.high) for look, one in rows],
         unit.strip(),
-        scores.truth(metric.name),
+        scores.evaluation.truth(metric.name),
     )
 
 

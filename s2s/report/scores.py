@@ -72,17 +72,6 @@ class Scores:
         """The mean with its interval over all scenes, or over those of a suite."""
         return self.evaluation.mean(method, metric, suite)
 
-    def truth(self, name: str, suite: str | None = None) -> float:
-        """The truth's own value of a metric, or the best there is; nan without either."""
-        metric = metric_of(name)
-        if isinstance(metric.truth, float):
-            return metric.truth
-        family, _, member = name.partition("/")
-        # A family's own truth stands beside it: `edge_true/` beside `edge/`.
-        true = metric.truth or (f"{family}_true/{member}" if member else "")
-        rows = self.evaluation.methods
-        return next((m.mean for row in rows if (m := self.mean(row, true, suite)).count), math.nan)
-
     def badness(self, method: str, name: str, suite: str | None = None) -> float:
         """What a table is sorted by, best first: how far the mean is from the best value."""
         metric, mean = metric_of(name), self.mean(method, name, suite).mean

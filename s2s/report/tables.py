@@ -183,7 +183,7 @@ def _truths(scores: Scores, metrics: Sequence[Metric]) -> list[Line]:
 
 
 def _true(scores: Scores, metric: Metric, suite: str | None = None, name: str = "") -> Cell:
-    return Cell(number(scores.truth(name or metric.name, suite), metric.digits))
+    return Cell(number(scores.evaluation.truth(name or metric.name, suite), metric.digits))
 
 
 def _remarks(scores: Scores, metrics: Sequence[Metric]) -> list[str]:

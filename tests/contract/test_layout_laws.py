@@ -15,17 +15,32 @@ SOURCES = [path for package in ("usim", "s2s") for path in sorted((ROOT / packag
 #: Floors of the house, top first: s2s stands on usim. A module may import from its own floor or below.
 FLOORS = (
     ("s2s.cli", "s2s.__main__"),
-    ("s2s.ask", "s2s.evaluation", "s2s.report", "s2s.run", "s2s.files", "s2s.listing"),
+    ("s2s.progress", "s2s.export"),
+    (
+        "s2s.ask",
+        "s2s.adapt",
+        "s2s.board",
+        "s2s.recipes",
+        "s2s.publish",
+        "s2s.evaluation",
+        "s2s.report",
+        "s2s.run",
+        "s2s.files",
+        "s2s.folders",
+        "s2s.listing",
+    ),
+    ("s2s.course",),
     ("s2s.denoise", "s2s.train", "s2s.held_out"),
-    ("s2s.data", "s2s.recordings", "s2s.checkpoint", "s2s.images", "s2s.metrics"),
+    ("s2s.data", "s2s.recordings", "s2s.checkpoint", "s2s.published", "s2s.images", "s2s.metrics"),
     ("s2s.methods",),
     ("s2s.nets",),
-    ("s2s.domain", "s2s.toy", "s2s.seeds"),
+    ("s2s.domain", "s2s.toy", "s2s.seeds", "s2s.ranks"),
     ("usim.cli", "usim.__main__"),
-    ("usim.console",),
+    ("usim.console", "usim.generate_command"),
     (
         "usim.generate",
         "usim.streams",
+        "usim.batched",
         "usim.view",
         "usim.validation",
         "usim.validation_view",
@@ -34,6 +49,10 @@ FLOORS = (
         "usim.info",
         "usim.export",
     ),
+    ("usim.resume",),
+    ("usim.prepared", "usim.feed", "usim.cluster"),
+    ("usim.cluster_worker",),
+    ("usim.estimate",),
     ("usim.sizing", "usim.workers", "usim.progress", "usim.interrupts"),
     ("usim.pipeline",),
     ("usim.compounding",),
@@ -52,25 +71,40 @@ FLOORS = (
         "usim.phantom",
         "usim.display",
         "usim.intensity",
+        "usim._cloud_torch",
     ),
     ("usim.frame",),
     ("usim.scatterers", "usim.elements", "usim.png"),
     ("usim.probe", "usim.medium", "usim.transmit", "usim.scan", "usim.events"),
     ("usim.description",),
-    ("usim.units",),
+    ("usim.units", "usim.splits", "usim.memory"),
     ("usim.errors",),
 )
 HEAVY = {"numpy", "h5py", "rich", "pydantic", "yaml", "numba", "scipy", "torch", "matplotlib"}
-FILES_BELONG_TO = {"usim.cli", "usim.generate", "usim.sizing", "usim.view", "usim.info", "usim.streams", "usim"}
-FILES_BELONG_TO |= {"usim.match"}
+FILES_BELONG_TO = {
+    "usim.cli",
+    "usim.generate_command",
+    "usim.generate",
+    "usim.sizing",
+    "usim.estimate",
+    "usim.view",
+    "usim.info",
+    "usim.streams",
+    "usim",
+}
+FILES_BELONG_TO |= {"usim.match", "usim.resume", "usim.export", "usim.cluster_worker"}
 FILES_BELONG_TO |= {
     "s2s.evaluation",
     "s2s.report",
     "s2s.run",
     "s2s.files",
+    "s2s.folders",
+    "s2s.export",
     "s2s.data",
     "s2s.recordings",
     "s2s.checkpoint",
+    "s2s.published",
+    "s2s.publish",
     "s2s.images",
 }
 MATPLOTLIB_BELONGS_TO = {"usim.view", "usim.validation_view", "usim.match_view"}
@@ -82,8 +116,14 @@ TORCH_BELONGS_TO = {
     "s2s.held_out",
     "s2s.run",
     "s2s.ask",
+    "s2s.board",
+    "s2s.ranks",
     "s2s.checkpoint",
+    "s2s.published",
     "s2s.denoise",
+    "s2s.export",
+    "usim.batched",
+    "usim.feed",
 }
 CHEAP = ["__init__.py", "__main__.py", "cli.py"]
 FILE_LINES, FUNCTION_LINES = 400, 60

@@ -10,6 +10,7 @@ import pytest
 from s2s.denoise import load
 from s2s.methods import METHODS, method_class, settings_of
 from s2s.methods.base import Method
+from s2s.published import published
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -63,9 +64,9 @@ def test_commands_of_filters_name_settings_that_exist(name):
         assert load(words[words.index("-m") + 1]).name == name
 
 
-def test_every_filter_has_a_small_picture_and_every_picture_a_method():
+def test_every_filter_has_a_small_picture_and_every_picture_a_method_or_weights():
     files = {path.stem: path.stat().st_size for path in MAKER.PICTURES.glob("*.png")}
-    assert set(FILTERS) <= set(files) <= set(METHODS)
+    assert set(FILTERS) <= set(files) <= {*METHODS, *published()}
     assert max(files.values()) < 120e3
 
 

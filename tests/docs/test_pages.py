@@ -37,7 +37,7 @@ def script(name):
 
 PICTURES = script("make_pictures")
 SECTIONS = PICTURES.sections(PICTURES.PAGE.read_text())
-OTHERS = ("channel-", "rf-")  # pictures of other pages, drawn by scripts of their own
+OTHERS = ("channel-", "rf-", "speckle2self-")  # pictures of other pages, drawn by scripts of their own
 
 
 def blocks(path, language):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import s2s
-from s2s.denoise import Denoiser
+import usim.memory
 from s2s.evaluation import cost
 from s2s.evaluation.controls import NOISY
-from s2s.evaluation.cost import cost_of, machine, measured_costs, parameters, peak_memory, with_costs
+from s2s.evaluation.cost import cost_of, machine, measured_costs, peak_memory, with_costs
 from s2s.evaluation.results import Cost, Evaluation, Picture, Row
 from s2s.methods import make
 
@@ -44,7 +44,7 @@ def test_memory_that_was_kept_is_not_used_unseen():
 
 def test_where_the_system_tells_nothing(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(cost, "_RESET", tmp_path / "no" / "file")
+    monkeypatch.setattr(usim.memory, "_RESET", tmp_path / "no" / "file")
     assert peak_memory(lambda: calls.append(1)) is None
     monkeypatch.setattr(cost.sys, "platform", "darwin")
     assert peak_memory(lambda: calls.append(1)) is None
@@ -66,10 +66,10 @@ def test_memory_on_a_gpu():
 
 def test_parameters_are_those_that_denoising_uses():
     """The figures of the Speckle2Self paper: 3.9 M at inference of 7.8 M; its coarse encoders only train."""
-    assert parameters(s2s.load("gaussian")) == 0
+    assert s2s.load("gaussian").method.parameter_count() == 0
     method = make("speckle2self", "paper")
     every = sum(one.numel() for one in method.parameters())
-    used = parameters(Denoiser(method))
+    used = method.parameter_count()
     assert used == pytest.approx(3.9e6, rel=0.02)
     assert every == pytest.approx(7.8e6, rel=0.02)
     method.infer(torch.zeros(1, 1, 64, 64)).sum().backward()
@@ -112,7 +112,7 @@ def test_an_evaluation_gets_the_costs_of_its_methods(monkeypatch):
     picture = Picture("s", 0, {NOISY: IMAGE, "truth": IMAGE}, np.arange(96.0), np.arange(96.0), 60.0)
     rows = (Row("median", "s", 0, 0.5, {"psnr": 1.0}), Row(NOISY, "s", 0, 0.1, {"psnr": 1.0}))
     plain = Evaluation(("median", NOISY), frozenset({NOISY}), rows, pictures=(picture,), about={"a": "b"})
-    found = with_costs(replace(plain, costs={"median": Cost(500.0), NOISY: Cost(0.1)}), ["median"])
+    found = with_costs(replace(plain, costs={"median": Cost(500.0), NOISY: Cost(0.1)}), {"median": "median"})
     assert found.costs == {"median": Cost(3.0, 0, 1.5), NOISY: Cost(0.1)}
     assert found.about == {"a": "b", "machine": machine()}
     assert asked[0][0] == {"median": "median"}

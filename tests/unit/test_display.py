@@ -9,7 +9,7 @@ from usim.errors import ConfigError, DataError
 from usim.generate import generate
 from usim.info import describe
 from usim.intensity import LOOKS, drop_db, looks_of_drop, rice_survival, sparse_place, sparse_survival
-from usim.io.layout import bytes_per_frame
+from usim.io.packing import bytes_per_frame
 from usim.phantom.draw import draw
 from usim.phantom.load import phantom_from_text
 from usim.phantom.screen import Display

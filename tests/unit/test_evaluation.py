@@ -22,6 +22,7 @@ from s2s.evaluation.run import Job, evaluate, evaluate_in_processes
 from s2s.evaluation.table import number, table
 from s2s.evaluation.verdict import verdict
 from s2s.metrics.judged import IMAGE, SHAM
+from s2s.published import weights_of
 from s2s.report.page import page
 from s2s.seeds import judged_seed
 from usim.errors import ConfigError, DataError, ResourceError
@@ -328,7 +329,7 @@ def test_stored_scenes_need_the_truth(tmp_path, phantom):
 def test_processes_change_no_score(phantom):
     source = Simulated((Suite(str(phantom)),), 2)
     one, two = (
-        evaluate_in_processes(Job(source, ("gaussian:sigma=2",)), workers, listen=lambda event: None)
+        evaluate_in_processes(Job(source, {"gaussian:sigma=2": "gaussian:sigma=2"}), workers, listen=lambda event: None)
         for workers in (1, 2)
     )
     assert [(row.method, row.scene) for row in one.rows] == [(row.method, row.scene) for row in two.rows]
@@ -342,7 +343,7 @@ def test_the_order_of_scenes_is_not_that_in_which_they_are_done(phantom, tmp_pat
     source = Simulated((Suite(str(phantom)), Suite(str(other))), 2)
     backwards = lambda start, items, workers, listen: map_items(start, items[::-1], 1, listen)  # noqa: E731
     monkeypatch.setattr(run, "map_items", backwards)
-    found = evaluate_in_processes(Job(source, ("gaussian:sigma=2",)), 1, listen=lambda event: None)
+    found = evaluate_in_processes(Job(source, {"gaussian:sigma=2": "gaussian:sigma=2"}), 1, listen=lambda event: None)
     assert found.scenes == tuple((str(path), scene) for path in (phantom, other) for scene in (0, 1))
 
 
@@ -377,6 +378,12 @@ def test_checkpoints_are_called_by_their_method_and_by_their_path_where_there_ar
     (label, one), _ = files.load_denoisers([str(golden), "nlm"]).items()
     assert label == one.name
     assert list(files.load_denoisers([str(golden), str(other)])) == [f"{label} ({golden})", f"{label} ({other})"]
+
+
+def test_weights_of_a_file_and_those_in_the_box_are_told_apart(tmp_path):
+    (mine := tmp_path / "mine.safetensors").write_bytes(weights_of("speckle2self").read_bytes())
+    for specs in ([str(mine), "speckle2self"], ["speckle2self", str(mine)]):
+        assert set(files.load_denoisers(specs)) == {f"speckle2self ({mine})", "speckle2self"}
 
 
 def test_the_command_reads_data(tmp_path, phantom, capsys):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from usim.engines.geometry import FLAT, Fan
 from usim.errors import ConfigError
-from usim.io.layout import bytes_per_frame
+from usim.io.packing import bytes_per_frame
 from usim.io.shard import ShardHeader, encode_shard
 from usim.phantom.load import phantom_from_text
 from usim.pipeline import simulate

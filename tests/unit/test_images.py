@@ -37,7 +37,9 @@ def shard(path, make_frame, frames=3, **options):
 
 
 def test_every_format_can_be_seen_in_one_place():
-    assert list(READERS) == [".png", ".npy", ".h5", ".hdf5"]
+    pictures = [".png", ".apng", ".jpg", ".jpeg", ".tif", ".tiff", ".gif"]
+    others = [".mp4", ".m4v", ".mov", ".avi", ".npy", ".h5", ".hdf5", ".uff", ".dcm", ".dicom"]
+    assert list(READERS) == [*pictures, *others]
 
 
 OPAQUE = np.full_like(GREY, 255)
@@ -63,8 +65,8 @@ def test_png_goes_in_and_out(tmp_path, name):
     assert "log-compressed, 60 dB" in image.note
     image.write(tmp_path / "b.png", [image.frames[0].astype(float) + 0.4], {})
     with PIL.Image.open(tmp_path / "b.png") as file:
-        np.testing.assert_array_equal(np.asarray(file), levels)
-        assert file.mode in ("L", "I;16")
+        np.testing.assert_array_equal(np.asarray(file).reshape(*levels.shape, -1)[..., 0], levels)
+        assert file.mode == {"RGB": "RGB", "RGBA": "RGBA", "grey and alpha": "LA", "16 bits": "I;16"}.get(name, "L")
 
 
 ARRAYS = {
@@ -176,8 +178,8 @@ def test_what_cannot_be_stated(tmp_path, stated, text):
 
 
 BAD_PNGS = {
-    "colour": (colour(GREY, GREY, GREY[::-1]), "a colour image"),
-    "transparent": (colour(GREY, GREY, GREY, GREY), "pixels are transparent"),
+    "colour": (colour(GREY, GREY, GREY[::-1]), "is coloured"),
+    "transparent": (colour(GREY, GREY, GREY, GREY // 2), "constant, every value is 0"),
     "1 bit": (PIL.Image.fromarray(GREY > 99), "1 bits per pixel"),
     "constant": (GREY * 0, "constant"),
 }
@@ -190,27 +192,20 @@ def test_pngs_that_are_refused(tmp_path, name):
         open_image(save(tmp_path / "a.png", picture), NOTHING)
 
 
-def test_transparent_grey_and_animations_are_refused(tmp_path):
-    for levels in (GREY, DEEP):
-        PIL.Image.fromarray(levels).save(tmp_path / "a.png", transparency=int(levels[0, 0]))
-        with pytest.raises(DataError, match="transparent"):
-            open_image(tmp_path / "a.png", NOTHING)
-    first, second = (PIL.Image.fromarray(levels) for levels in (GREY, GREY[::-1]))
-    first.save(tmp_path / "b.png", save_all=True, append_images=[second])
-    with pytest.raises(DataError, match="animated"):
-        open_image(tmp_path / "b.png", NOTHING)
+def test_transparent_pixels_of_16_bits_are_refused(tmp_path):
+    PIL.Image.fromarray(DEEP).save(tmp_path / "a.png", transparency=int(DEEP[0, 0]))
+    with pytest.raises(DataError, match="transparent"):
+        open_image(tmp_path / "a.png", NOTHING)
 
 
-@pytest.mark.parametrize(
-    ("kind", "cure"), [("JPEG", "PNG"), ("GIF", "each of its frames"), ("TIFF", "PNG"), ("BMP", "PNG"), ("WebP", "PNG")]
-)
+@pytest.mark.parametrize("kind", ["BMP", "WebP"])
 @pytest.mark.parametrize("suffix", ["own", "png"])
-def test_other_formats_are_named_with_the_cure(tmp_path, kind, cure, suffix):
+def test_other_formats_are_named_with_the_cure(tmp_path, kind, suffix):
     path = tmp_path / f"a.{kind.lower() if suffix == 'own' else suffix}"
     PIL.Image.fromarray(GREY).save(path, kind)
     with pytest.raises(DataError, match=f"a {kind}; allowed are PNG") as caught:
         open_image(path, NOTHING)
-    assert cure in str(caught.value).rpartition(";")[2]
+    assert "convert it to PNG" in str(caught.value).rpartition(";")[2]
 
 
 def test_files_that_are_not_what_they_are_called(tmp_path):
@@ -224,7 +219,7 @@ def test_files_that_are_not_what_they_are_called(tmp_path):
         ("a.npy", "a PNG by its content; rename it to a.png"),
         ("a.npz", "one array with numpy.save"),
         ("b.npy", "values of type object"),
-        ("c.dcm", "export its frames as PNG"),
+        ("c.dcm", "no DICOM, or damaged"),
         ("d.png", "the file is empty"),
         ("e.txt", "a file of another kind"),
         ("f.png", "cannot read: No such file"),
@@ -277,7 +272,7 @@ def test_hdf5_of_others_and_what_it_knows_itself(tmp_path, make_frame):
         open_image(path, Stated(dynamic_range=500.0))
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["image"] = GREY
-    with pytest.raises(DataError, match="its format is None"):
+    with pytest.raises(DataError, match="HDF5 with image in it; allowed are data of usim"):
         open_image(tmp_path / "b.h5", NOTHING)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="neither manifest"):

@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
+from surroundings import PATIENCE
 
 import usim.interrupts
 from usim.interrupts import Interrupts
@@ -40,3 +43,29 @@ def test_a_run_that_does_not_ask_is_interrupted_all_the_same(monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             time.sleep(5)
+
+
+#: A run that holds semaphores, as the queues of a data loader do, and does not let itself be interrupted.
+DEAF = """
+import multiprocessing, time
+from usim.interrupts import Interrupts
+held = [multiprocessing.get_context("spawn").Semaphore() for _ in range(3)]
+with Interrupts() as interrupts, interrupts.ending(lambda: print("last words", flush=True)):
+    interrupts.outlook = lambda: "go on tomorrow"
+    print("ready", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_does_not_end_is_ended_and_nothing_is_said_after_that(number, code):
+    """Python's tracker of semaphores once reported those of the queues as leaked."""
+    run = subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stdout.readline() == "ready\n"
+    run.send_signal(number)
+    out, error = run.communicate(timeout=PATIENCE)
+    assert (run.returncode, out, error) == (code, "last words\n", "error: interrupted; go on tomorrow\n")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from usim.errors import ConfigError, DataError
-from usim.io.layout import BY_PATH, bytes_per_frame
+from usim.io.layout import BY_PATH
+from usim.io.packing import bytes_per_frame
 from usim.io.shard import ShardHeader, encode_shard, read_config, read_frame
 
 VERSIONS = {"numba": "0.68.1", "numpy": "2.4.6", "usim": "0.1.0"}
@@ -108,6 +109,20 @@ def test_equal_frames_give_equal_bytes_in_any_process(make_frame, request):
     run = [sys.executable, "-c", code, str(request.path.parent), str(request.path.parents[1])]
     hashes = {subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in range(2)}
     assert len(hashes) == 1
+
+
+def test_bytes_do_not_depend_on_when_python_lets_go_of_datasets(make_frame, monkeypatch):
+    """A profiler's thread that looks at frames keeps their variables: dask's made chunks change places."""
+    frames, kept, get = [make_frame(i) for i in range(4)], [], h5py.Group.__getitem__
+
+    def keep(group, name):
+        kept.append(get(group, name))
+        return kept[-1]
+
+    plain = bytes(encode_shard(frames, header(4, ("iq", "scatterers"))))
+    monkeypatch.setattr(h5py.Group, "__getitem__", keep)
+    assert bytes(encode_shard(frames, header(4, ("iq", "scatterers")))) == plain
+    assert kept
 
 
 def test_wrong_frames_are_refused(make_frame):

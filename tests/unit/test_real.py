@@ -542,7 +542,7 @@ def test_a_wrong_dynamic_range_is_told(folder):
 
 
 def test_a_job_goes_to_another_process(folder):
-    job = RealJob(RealImages.of(folder, STATED, 1), ("gaussian:sigma=2",), pictures=1)
+    job = RealJob(RealImages.of(folder, STATED, 1), {"gaussian:sigma=2": "gaussian:sigma=2"}, pictures=1)
     judged = pickle.loads(pickle.dumps(job))()(("clips", 0), lambda value: None)
     again = pickle.loads(pickle.dumps(judged))
     np.testing.assert_equal(*([row.scores for row in one.judgement.rows] for one in (again, judged)))
@@ -551,7 +551,7 @@ def test_a_job_goes_to_another_process(folder):
 
 @pytest.mark.slow
 def test_any_number_of_processes_gives_the_same(folder):
-    job = RealJob(RealImages.of(folder, STATED, 2), ("gaussian:sigma=2",))
+    job = RealJob(RealImages.of(folder, STATED, 2), {"gaussian:sigma=2": "gaussian:sigma=2"})
     alone, two = (real.evaluate_in_processes(job, workers, listen=lambda event: None) for workers in (1, 2))
     for metric, method in itertools.product(alone.evaluation.metrics, alone.evaluation.methods):
         np.testing.assert_array_equal(

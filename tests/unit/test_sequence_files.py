@@ -9,7 +9,7 @@ import pytest
 import usim
 from usim.generate import generate
 from usim.info import describe
-from usim.io.layout import bytes_per_frame
+from usim.io.packing import bytes_per_frame
 from usim.phantom.load import phantom_from_text
 from usim.pipeline import simulate
 

@@ -15,7 +15,9 @@ import PIL.Image
 import psutil
 import pytest
 import torch
+from surroundings import PATIENCE, environment
 from torch import nn
+from trainings import PHANTOM, SURROUNDINGS, lines, stop_after
 
 import s2s.recordings
 import s2s.run
@@ -32,18 +34,11 @@ from s2s.run import VALIDATIONS, Request, Run
 from s2s.train import WARM_UP, Plan, State, fit
 from usim.errors import ConfigError, DataError, ResourceError
 from usim.io.atomic import write_atomic
+from usim.io.provenance import Manifest, ShardEntry, sha256, write_manifest
 from usim.io.shard import ShardHeader, encode_shard
 from usim.phantom.load import phantom_from_text
 from usim.pipeline import Renderer
 
-PHANTOM = """\
-probe: L11-5v
-image: {x: [-4 mm, 4 mm], z: [10 mm, 18 mm], pixels: [48, 40], dynamic_range: 40 dB}
-scatterers: {model: field}
-background: {echogenicity: 0 dB}
-regions:
-  - {shape: circle, center: [0 mm, 14 mm], radius: {uniform: [1 mm, 3 mm]}, echogenicity: anechoic}
-"""
 #: Scenes are 30 x 40 pixels and have two looks.
 HEIGHT, WIDTH, LOOKS = 30, 40, 2
 SMALL = {"width": 4, "depth": 1}
@@ -98,9 +93,9 @@ def makers():
     return [process for process in found if "spawn_main" in " ".join(process.cmdline())]
 
 
-def gone(processes, seconds=10.0):
+def gone(processes):
     """Whether all of them have ended, or do so soon."""
-    return not psutil.wait_procs([p for p in processes if p.is_running()], timeout=seconds)[1]
+    return not psutil.wait_procs([p for p in processes if p.is_running()], timeout=PATIENCE)[1]
 
 
 # The pool.
@@ -244,6 +239,39 @@ def test_a_lost_worker_is_named_and_none_is_left():
         lose_the_worker()
     assert len(team) == 1
     assert gone(team)
+
+
+DIES_WHILE_ASKING = """\
+import multiprocessing.connection
+import os
+import signal
+
+import numpy as np
+
+from usim.feed import Feed
+
+
+class Zeros:
+    def open(self):
+        return lambda index: np.zeros(1000)
+
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    multiprocessing.connection.answer_challenge = die
+    next(Feed(Zeros(), workers=1))
+"""
+
+
+def test_a_worker_says_nothing_of_a_pipe_that_broke_because_its_parent_was_killed(tmp_path):
+    (tmp_path / "dies.py").write_text(DIES_WHILE_ASKING)
+    run = [sys.executable, str(tmp_path / "dies.py")]
+    done = subprocess.run(run, env=environment(), stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+    assert done.returncode == -signal.SIGKILL
+    assert "Traceback" not in done.stderr
 
 
 # What is simulated.
@@ -534,7 +562,6 @@ def test_a_loss_that_is_no_number_ends_the_training(value):
 # Runs in folders.
 
 STEPS = 60
-SURROUNDINGS = {"workers": 0, "device": "cpu", "say": lambda text: None}
 
 
 @pytest.fixture(scope="module")
@@ -557,23 +584,6 @@ def whole(small, tmp_path_factory):
     Run.new(small, folder, **SURROUNDINGS).train(lambda: None)
     torch.set_num_threads(before)
     return folder
-
-
-def stop_after(steps):
-    """A check that lets some steps pass."""
-    left = steps
-
-    def check():
-        nonlocal left
-        left -= 1
-        if left <= 0:
-            raise KeyboardInterrupt
-
-    return check
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines(True) if line[-1] == "\n"]
 
 
 def same(one, other):
@@ -606,8 +616,8 @@ def test_metrics_tell_what_happened(whole):
     told = lines(whole)
     every = STEPS // VALIDATIONS
     assert [line["step"] for line in told] == list(range(every, STEPS + 1, every))
-    assert all(set(line) == {"step", "seconds", "loss", "waiting", "psnr", "ssim", "psnr_fit", "ssim_fit", "noisy"}
-               for line in told)  # fmt: skip
+    keys = {"step", "seconds", "loss", "waiting", "psnr", "ssim", "psnr_fit", "ssim_fit", "noisy"}
+    assert all(set(line) - {"warning"} == keys for line in told)
     assert all(later["seconds"] > line["seconds"] > 0.0 for line, later in itertools.pairwise(told))
     assert all(0.0 <= line["waiting"] <= 1.0 for line in told)
     assert np.mean([line["loss"] for line in told[-5:]]) < np.mean([line["loss"] for line in told[:5]])
@@ -623,11 +633,11 @@ def test_the_best_weights_are_those_of_the_best_line(whole, small):
     assert best.about["request"]["seed"] == 5
     assert best.about["phantom"]["text"] == PHANTOM
     phantom = phantom_from_text(**best.about["phantom"])
-    again = HeldOut.simulate(phantom, 5, small.held_out)
-    assert again.scores(best.method) == pytest.approx(
+    again = HeldOut.simulate({"training": phantom}, 5, small.held_out)
+    assert again.scores(best.method).plain() == pytest.approx(
         {key: line[key] for key in ("psnr", "ssim", "psnr_fit", "ssim_fit")}
     )
-    assert again.scores(None) == line["noisy"]
+    assert again.scores(None).plain() == line["noisy"]
     assert line["psnr"] > line["noisy"]["psnr"]
 
 
@@ -646,7 +656,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(small, whole, tmp_path
 def test_a_training_that_was_stopped_before_its_first_step_goes_on_too(small, whole, tmp_path, monkeypatch):
     """Its checkpoint once said nothing of the scenes' shape, and could not be resumed."""
 
-    def stop(*arguments):
+    def stop(*arguments, **named):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -658,6 +668,24 @@ def test_a_training_that_was_stopped_before_its_first_step_goes_on_too(small, wh
     assert run.state.step == 0
     run.train(lambda: None)
     assert_same_training(tmp_path, whole)
+
+
+def test_a_training_that_was_stopped_before_its_first_scene_begins_again(small, tmp_path, monkeypatch, capsys):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    call = ["-q", "train", "--sim", small.phantom, "--method", "noise2true", "--preset", "toy", "--set", "width=4",
+            "--set", "depth=1", "--steps", "1", "--batch", "2", "--crop", "16", "--workers", "0", "--held-out", "1",
+            "-o", str(tmp_path / "a b")]  # fmt: skip
+    for place, left in (
+        ("_judge", "no step was made yet; the same command begins again"),
+        ("_look_after", f"go on with s2s train --resume -o '{tmp_path}/a b'"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, place, stop)
+            assert main(call) == 130
+        assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted; {left}"
+    assert main(["-q", "train", "--resume", "-o", str(tmp_path / "a b"), "--workers", "0"]) == 0
 
 
 def test_what_was_told_after_the_last_checkpoint_is_told_once(small, whole, tmp_path):
@@ -784,24 +812,23 @@ def start(folder, small, *options):
     if not options:
         options = ("--sim", small.phantom, "--method", "noise2true", "--preset", "toy", "--set", "width=4", "--set",
                    "depth=1", "--steps", str(STEPS), "--batch", "2", "--crop", "16", "--rate", "0.002", "--seed", "5",
-                   "--reuse", "1")  # fmt: skip
+                   "--reuse", "1", "--precision", "fp32")  # fmt: skip
     run = [sys.executable, "-m", "s2s", "train", "-o", str(folder), "--device", "cpu", "--workers", "1", *options]
-    path = os.pathsep.join(path for path in [os.getcwd(), *sys.path] if path)
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}  # threads decide the last bits of a sum
-    return subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
+    variables = environment(OMP_NUM_THREADS="1")  # threads decide the last bits of a sum
+    return subprocess.Popen(run, env=variables, stderr=subprocess.PIPE, text=True)
 
 
 def end(process, number, ready):
     """Send a signal when `ready` says so; return what was written to stderr, once all its children have ended."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not ready():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    _, error = process.communicate(timeout=10)
-    assert gone(family, 5.0)
+    _, error = process.communicate(timeout=PATIENCE)
+    assert gone(family)
     assert "Traceback" not in error
     return error
 
@@ -820,7 +847,7 @@ def test_a_killed_training_and_an_interrupted_one_go_on_to_the_same_weights(smal
     process = start(folder, small, "--resume")
     error = end(process, signal.SIGINT, told(folder, 8))
     assert process.returncode == 130
-    assert error.splitlines()[-1].startswith("error: interrupted")
+    assert error.splitlines()[-1] == f"error: interrupted; go on with s2s train --resume -o {folder}"
     assert load_checkpoint(folder / "last.pt").resume["step"] < STEPS
     Run.resumed(folder, **SURROUNDINGS).train(lambda: None)
     assert_same_training(folder, whole)
@@ -859,7 +886,13 @@ def test_a_terminated_training_says_so(small, tmp_path):
 def test_speckle2self_goes_on_with_its_statistics_too(small, tmp_path, preset):
     """Normalisations may keep running statistics, which no optimiser knows."""
     request = replace(
-        small, method="speckle2self", preset=preset, settings={}, steps=6, held_out=1, changes={"batch": 2, "crop": 32}
+        small,
+        method="speckle2self",
+        preset=preset,
+        settings={"target": "own"},
+        steps=6,
+        held_out=1,
+        changes={"batch": 2, "crop": 32},
     )
     for name, stops in (("whole", ()), ("parts", (2, 3))):
         run = Run.new(request, tmp_path / name, **SURROUNDINGS)
@@ -869,3 +902,22 @@ def test_speckle2self_goes_on_with_its_statistics_too(small, tmp_path, preset):
             run = Run.resumed(tmp_path / name, **SURROUNDINGS)
         run.train(lambda: None)
     assert_same_training(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_of_a_split_dataset_the_part_called_train_is_learned_from(tmp_path, make_frame):
+    for names in (("train", "val"), ("dev", "val")):
+        folder = tmp_path / names[0]
+        folder.mkdir()
+        split = tuple((name, 0.5) for name in names)
+        manifest = Manifest("cyst", 4, 7, 2, [], "0" * 64, {}, split=split)
+        for number, name in enumerate(names):
+            frames = [make_frame(2 * number + i, shape=(32, 24)) for i in range(2)]
+            data = encode_shard(frames, ShardHeader(2, 2 * number, 7, "", "", {}))
+            write_atomic(folder / f"{name}-00000.h5", data)
+            manifest.shards.append(ShardEntry(2 * number, 2, f"{name}-00000.h5", len(data), sha256(data), name))
+        write_manifest(folder, manifest)
+    source = Recordings.of([tmp_path / "train"], ("y", "x"), Stated(), seed=0)
+    assert source.items == ((str(tmp_path / "train"), 0), (str(tmp_path / "train"), 1))
+    assert "its part train alone, 2 of 4 images" in source.note
+    with pytest.raises(ConfigError, match="its parts are dev, val; none is called train"):
+        Recordings.of([tmp_path / "dev"], ("y", "x"), Stated(), seed=0)
