@@ -24,7 +24,10 @@ import usim.cli
 from usim.io.layout import DATASETS
 
 DOCS = Path(__file__).parent
-FUNCTIONS = ("load_phantom", "simulate", "simulate_rf", "beamform", "stream", "open", "cell_size", "validate")
+FUNCTIONS = (
+    "load_phantom", "simulate", "simulate_rf", "beamform", "stream", "batches", "open", "cell_size", "validate",
+    "verify",
+)  # fmt: skip
 S2S_FUNCTIONS = {
     "s2s.load": s2s.load,
     "s2s.denoise.Denoiser.denoise": s2s.denoise.Denoiser.denoise,
@@ -32,7 +35,7 @@ S2S_FUNCTIONS = {
 }
 S2S_CLASSES = {"s2s.denoise.Denoiser": s2s.denoise.Denoiser, "s2s.Domain": s2s.Domain}
 EVENTS = ("PlaneWave", "Focused", "Diverging", "FullMatrix", "Delays")
-CLASSES = ("Frame", "Truth", "Axes", "RF", "Probe", "Waveform", "Medium", "Scatterers", *EVENTS)
+CLASSES = ("Frame", "Truth", "Axes", "Batch", "RF", "Probe", "Waveform", "Medium", "Scatterers", *EVENTS)
 
 
 def fill(page: str, name: str, content: str) -> str:
