@@ -208,8 +208,8 @@ def test_workers_change_nothing_and_an_error_in_one_is_the_error_itself():
     """Three workers, of which the first is slow: scenes come in their order all the same, and then scene 9 fails."""
     source = Counted(slow=(2, 5), wrong=9)
     with Feed(source, start=2, workers=3) as feed:
-        team = makers()
         parts = [next(feed) for _ in range(7)]
+        team = makers()  # before they have made something they may still be about to become what they are
         with pytest.raises(DataError, match=r"^scene 9: no such thing$"):
             next(feed)
         assert feed.waited > 0.3
