@@ -28,7 +28,7 @@ from usim.workers import spawning
 Item = TypeVar("Item")
 Made = TypeVar("Made", covariant=True)
 _ALIGNED = 64  # bytes
-#: Seconds that a process may take to be gone after its pipes broke.
+#: Seconds that a process or thread may take to be gone after its pipes broke.
 _DYING_S = 5.0
 
 
@@ -150,10 +150,11 @@ class Feed(Generic[Item]):
                 "worker_init_fn": functools.partial(_belong_to_parent, theirs),
             }
         loader = DataLoader(_Items(source, start), None, num_workers=workers, collate_fn=_as_it_is, **options)
-        others = multiprocessing.active_children()
+        others, threads = multiprocessing.active_children(), threading.enumerate()
         with spawning(), _told_when_asked():
             self._items = iter(loader)
         self._team = [process for process in multiprocessing.active_children() if process not in others]
+        self._threads = [thread for thread in threading.enumerate() if thread not in threads]
         theirs.close()
         self.waited = 0.0
 
@@ -176,6 +177,9 @@ class Feed(Generic[Item]):
                 raise
             self.close()
             lost, error = True, error or late
+        if error is None:  # an error holds the queues, and their threads, until it is told
+            for thread in self._threads:  # the last one to hold a semaphore gives it back, which no exit may cut in two
+                thread.join(_DYING_S)
         if lost:
             raise ResourceError(
                 "a process that makes data was ended from outside, perhaps for want of memory; "
