@@ -30,6 +30,10 @@ METHODS = {
     "obnlm": "s2s.methods.obnlm:Obnlm",
     "noise2true": "s2s.methods.noise2true:Noise2True",
     "noise2noise": "s2s.methods.noise2noise:Noise2Noise",
+    "noise2void": "s2s.methods.noise2void:Noise2Void",
+    "structn2v": "s2s.methods.structn2v:StructN2V",
+    "noise2self": "s2s.methods.noise2self:Noise2Self",
+    "neighbor2neighbor": "s2s.methods.neighbor2neighbor:Neighbor2Neighbor",
     "speckle2self": "s2s.methods.speckle2self:Speckle2Self",
 }
 
@@ -65,9 +69,18 @@ def make(name: str, preset: str = "default", **settings: Any) -> Method:
 
 
 def settings_of(kind: type[Method]) -> dict[str, Any]:
-    """Return the settings of a method class with their defaults: the keyword arguments of its constructor."""
-    parameters = inspect.signature(kind.__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+    """Return the settings of a method class with their defaults: the keyword arguments of its constructor.
+
+    A constructor that takes further ones (**settings) has those of its base too.
+    """
+    found: dict[str, Any] = {}
+    for base in kind.__mro__:
+        if "__init__" in base.__dict__:
+            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+            found |= {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in found}
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+    return found
 
 
 def _listed(known: dict[str, Any]) -> str:

@@ -24,3 +24,18 @@ def odd(name: str, value: Any, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most or value % 2 == 0:
         raise ValueError(f"{name} is {value!r}; allowed is an odd number from {least} to {most}")
     return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """The value; raises ValueError unless it is true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; allowed is true or false")
+    return value
+
+
+def cell_of(name: str, value: Any) -> tuple[int, int]:
+    """The value as (rows, columns); raises ValueError unless it is two odd numbers from 1 to 63."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"{name} {value!r}: two odd numbers are needed, rows and columns")
+    rows, columns = (odd(name, side, 1, 63) for side in value)
+    return rows, columns

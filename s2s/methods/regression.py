@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from s2s.methods.base import SPECKLE, Method, Training
 from s2s.methods.bright import keep_bright
-from s2s.methods.limits import number, whole
+from s2s.methods.limits import flag, number, whole
 from s2s.nets.unet import UNet
 
 #: Middle and spread of B-mode images on the scale 1 + dB / 60; constants, so that tiles and video frames agree.
 MIDDLE, SPREAD = 0.5, 0.25
+
+
+#: For methods that hide pixels: added to the image, an output would pass on the pixels that are not hidden in use, of
+#: which it was never asked.
+HIDING: dict[str, dict[str, Any]] = {
+    "default": {"residual": False},
+    "toy": {"residual": False, "width": 24},
+    "paper": {"residual": False},
+}
 
 
 class Regression(Method):
@@ -44,26 +53,34 @@ class Regression(Method):
         keep: float = 0.0,
     ) -> None:
         super().__init__()
-        if not isinstance(residual, bool):
-            raise ValueError(f"residual is {residual!r}; allowed is true or false")
         self.net = UNet(
             width=whole("width", width, 1, 256),
             depth=whole("depth", depth, 1, 6),
             fold=whole("fold", fold, 1, 4),
             widest=whole("widest", widest, 1, 1024),
         )
-        self.residual, self.keep = residual, number("keep", keep, 0.0, 60.0, "dB")
+        self.residual, self.keep = flag("residual", residual), number("keep", keep, 0.0, 60.0, "dB")
         self.multiple, self.halo = self.net.multiple, self.net.halo
 
     def infer(self, y: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, 1, H, W) on the scale 1 + dB / 60."""
-        clean = self.estimate(y)
+        clean = self.estimate_for_use(y)
         return keep_bright(clean, y, self.keep) if self.keep else clean
 
     def estimate(self, y: Tensor) -> Tensor:
         """What the network takes for the mean of `y`, of its shape."""
         change = self.net((y - MIDDLE) / SPREAD).to(y) * SPECKLE
         return y + change if self.residual else MIDDLE + change
+
+    def estimate_for_use(self, y: Tensor) -> Tensor:
+        """What `infer` takes for the mean of `y`: `estimate`, unless a method looks at an image more than once."""
+        return self.estimate(y)
+
+    def padded_estimate(self, y: Tensor) -> Tensor:
+        """`estimate` for sides that are no multiples of the network's: borders are repeated, and cut off again."""
+        height, width = y.shape[-2:]
+        below, right = -height % self.multiple, -width % self.multiple
+        return self.estimate(nn.functional.pad(y, (0, right, 0, below), mode="replicate"))[..., :height, :width]
 
     def error(self, batch: dict[str, Tensor], target: str) -> Tensor:
         """Mean squared difference between the estimate from `y` and batch[target], in units of speckle variance."""

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from s2s.domain import amplitude_to_db, db_to_amplitude, from_scale, to_scale
 from s2s.methods.base import SPECKLE, Method, Training
 from s2s.methods.bright import keep_bright
-from s2s.methods.limits import number, odd, whole
+from s2s.methods.limits import cell_of, flag, number, whole
 from s2s.methods.regression import MIDDLE, SPREAD
 from s2s.nets.branches import Decoder, Encoder, Head, Norm
 from s2s.nets.surroundings import Surroundings, blurred, reach
@@ -143,27 +143,21 @@ class Speckle2Self(Method):
         for name, value in (("target", target), ("norm", norm), ("head", head), ("scaling", scaling)):
             _among(name, value)
         _among("interpolation", interpolation)
-        if not isinstance(antialias, bool):
-            raise ValueError(f"antialias is {antialias!r}; allowed is true or false")
         if len(scales) < 2 or scales[0] != 1.0 or not all(0.0 < scale <= 1.0 for scale in scales):
             raise ValueError(f"scales {scales}: two or more in (0, 1] are needed, the first of them 1")
         if not all(number >= 0.0 for number in (compression, agreement, keep)):
             raise ValueError(f"compression {compression}, agreement {agreement}, keep {keep}: none may be negative")
         if not isinstance(skips, tuple | list) or not set(skips) <= {2, 4, 8}:
             raise ValueError(f"skips {skips!r}: a list of strides of the encoder is needed, of 2, 4 and 8")
-        if not isinstance(hidden, tuple | list) or len(hidden) != 2:
-            raise ValueError(f"hidden {hidden!r}: two odd numbers are needed, rows and columns")
-        for side in hidden:
-            odd("hidden", side, 1, 63)
         if not isinstance(smooth, tuple | list) or len(smooth) != 2:
             raise ValueError(f"smooth {smooth!r}: two numbers of pixels are needed, rows and columns")
         for pixels in smooth:
             number("smooth", pixels, 0.0, 8.0, "pixels")
         self.smooth = smooth
         self.target, self.keep, self.minmax, self.compression = target, keep, scaling == "minmax", compression
-        self.scales, self.interpolation, self.antialias = scales, interpolation, antialias
+        self.scales, self.interpolation, self.antialias = scales, interpolation, flag("antialias", antialias)
         self.agreement, self.skips = agreement, skips
-        width, depth = whole("width", width, 1, 256), whole("depth", depth, 1, 6)
+        width, depth, hidden = whole("width", width, 1, 256), whole("depth", depth, 1, 6), cell_of("hidden", hidden)
         self.net: Surroundings | None = None
         if target == "hidden":
             self.net = Surroundings(hidden, width=width, depth=depth)

@@ -1,0 +1,60 @@
+"""Noise2Void: a U-Net taught to find pixels that were replaced by a neighbour.
+
+Krull, Buchholz and Jug, "Noise2Void: Learning Denoising from Single Noisy Images" (CVPR 2019). A few pixels of an image
+take the value of another one nearby, and the network is asked for what they were. It can't know the noise there, so
+that squared error has the mean for its minimum; in use it sees the image as it is.
+
+**Assumes** noise that is independent from pixel to pixel. Speckle is not: a speckle cell is wider than a pixel, and the
+neighbours tell what was hidden.
+
+**Needs** noisy images only: `y`.
+
+**Loss** mean((f(y with pixels replaced) - y)^2) over the replaced pixels and the speckle's variance, on 1 + dB / 60.
+
+    s2s train --sim --method noise2void --minutes 20 -o runs/noise2void
+
+**Reached** on toy scenes, noisy 20.6 dB PSNR, in 400 steps of `preset="toy"`, 50 s on one core: 11.5 dB more where
+the speckle is white (`--white`), and 0.6 dB where it is as wide as in an image
+(`benchmarks/toy_denoise.py --method noise2void --steps 400`).
+
+**Fails** on B-mode images, whose pixels are finer than their speckle: it learns to change nothing. There use
+`structn2v` or `speckle2self`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s2s.methods.base import SPECKLE
+from s2s.methods.limits import whole
+from s2s.methods.masks import mean_over, nearby, scattered
+from s2s.methods.regression import HIDING, Regression
+
+
+class Noise2Void(Regression):
+    """Regression of replaced pixels on their surroundings.
+
+    box: one pixel is replaced in every box x box; 8 is 1.6 %.  reach: rows and columns to the pixels whose values
+    replace it; 2 is a square of 5 x 5.
+    """
+
+    needs = ("y",)
+    PRESETS = HIDING
+
+    def __init__(self, box: int = 8, reach: int = 2, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.box, self.reach = whole("box", box, 2, 64), whole("reach", reach, 1, 16)
+
+    def hide(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 1, H, W) with pixels hidden, and the pixels of which the network is asked: bool of their shape."""
+        asked = scattered(y, self.box)
+        return torch.where(asked, nearby(y, self.reach), y), asked
+
+    def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
+        """Squared error at the pixels that the network was asked for."""
+        y = batch["y"]
+        given, asked = self.hide(y)
+        return mean_over(((self.estimate(given) - y) / SPECKLE).square(), asked)
