@@ -77,7 +77,7 @@ def main() -> None:
     """Print one JSON line per filter, or per method and budget."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     learned = [name for name in METHODS if method_class(name).needs]
-    parser.add_argument("--method", choices=learned, nargs="*", default=[])
+    parser.add_argument("--method", nargs="*", default=[], metavar="NAME", help="learned ones, polyphase(4):NAME too")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--seconds", type=float, nargs="+", default=[43.0])
     group.add_argument("--steps", type=int, nargs="+", default=[])

@@ -42,6 +42,26 @@ s2s methods
 s2s methods lee
 s2s denoise scan.png -m lee:window=9
 ```
+
+## Noise that is wider than a pixel
+
+Noise2Void, Noise2Self, Neighbor2Neighbor and their kin learn from the neighbours of a pixel, and need noise that these
+do not share. Speckle is several pixels wide: of 11 to 12 dB that they gain on the toy scene with white speckle less
+than 1 dB is left on that with speckle as in an image (their pages have the figures and commands). Two things help:
+
+- hide the whole speckle cell: `structn2v`, `inpaint`, `speckle2self`;
+- put `polyphase(4):` before a method's name, to train it, to name it as a filter, to tune it: it then sees every fourth
+  pixel of every fourth row as an image of its own, and after it all others. `polyphase(2,4):` are every second row and
+  every fourth column. The distance should be where the speckle's correlation has fallen below 0.15.
+
+```sh
+s2s train --sim --method "polyphase(2,4):noise2void" --minutes 20 -o runs/noise2void
+s2s denoise scan.png -m "polyphase(2,4):nlm:h=1.2"
+```
+
+In 400 steps of `preset="toy"` (`benchmarks/toy_denoise.py --steps 400 --method NAME`) on the toy scene, noisy 20.65 dB:
+
+POLYPHASE_TABLE
 """
 
 

@@ -190,7 +190,7 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
     given = {name for name in asked if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
     quiet = context.obj["quiet"] or os.environ.get("RANK", "0") != "0"  # of the processes of torchrun one speaks
     told = (lambda text: None) if quiet else (lambda text: click.echo(text, err=True))
-    folder = output or Path(Path(asked["recipe"]).stem if asked["recipe"] else asked["method"])
+    folder = output or Path(Path(asked["recipe"]).stem if asked["recipe"] else asked["method"].replace(":", "-"))
     with joined(training_device(device, notes.append)) as (ranks, own), _said_once(ranks):
         surroundings = {"workers": workers_from(workers), "device": own, "say": told, "ranks": ranks}
         surroundings["tensorboard"] = tensorboard

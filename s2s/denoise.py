@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from s2s.checkpoint import BEST, load_checkpoint
 from s2s.domain import RANGE_DB, Domain, Kind, from_scale, to_scale
 from s2s.images.image import Stated, find_domain, shown_db, survey
-from s2s.methods import METHODS, make, method_class
+from s2s.methods import METHODS, is_method, make, method_class, split_spec
 from s2s.methods.base import Method
 from s2s.published import published, weights_of
 from usim.errors import ConfigError, DataError, ResourceError, UsimError, first_line
@@ -187,28 +188,28 @@ def load(spec: str | os.PathLike[str], *, device: str = "cpu", fast: bool = Fals
     """
     device = find_device(device)
     path, text = Path(spec), os.fspath(spec)
-    name = text.partition(":")[0]
+    name, settings_text = split_spec(text)
     best = path / BEST
     if text and (path.is_file() or best.is_file()):
         return _from_checkpoint(best if path.is_dir() else path, device, fast)
-    if text and path.is_dir() and name not in METHODS and text not in published():
+    if text and path.is_dir() and not is_method(name) and text not in published():
         raise DataError(f"{path}: no {BEST} in this folder; name one that s2s train wrote, or a checkpoint")
     if isinstance(spec, os.PathLike) or os.sep in name or path.suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
         raise DataError(f"{path}: no such checkpoint; name one that s2s train wrote, or a filter (see s2s methods)")
     if text in published():
         return _from_checkpoint(weights_of(text), device, fast)
-    if name not in METHODS:
+    if not is_method(name):
         known = tuple(dict.fromkeys((*published(), *METHODS)))
         raise ConfigError(
             f"model: {text!r} is unknown{did_you_mean(text, known)}; allowed are {', '.join(known)}, or a path"
         )
     kind = method_class(name)
-    settings = _settings(text)
+    settings = _settings(settings_text, text)
     method = make(name, settings.pop("preset", "default"), **settings)
     if kind.needs and not method.fit_steps:
         raise ConfigError(
             f"{name}: learns, and has no weights by its name alone; name its checkpoint, take weights that come with "
-            f"the package ({', '.join(published())}), or train: s2s train --sim --method {name} -o runs/{name}"
+            f"the package ({', '.join(published())}), or train: s2s train --sim --method {shlex.quote(name)}"
         )
     if fast:
         raise ConfigError(f"fast: {name} is a filter, which has one precision; leave it out")
@@ -225,9 +226,8 @@ def _from_checkpoint(path: Path, device: str, fast: bool) -> Denoiser:
     return Denoiser(method, checkpoint=checkpoint.sha256, device=device, fast=fast)
 
 
-def _settings(spec: str) -> dict[str, Any]:
-    """Return {"window": 9, "looks": 2.0} of "lee:window=9,looks=2.0"."""
-    _, _, text = spec.partition(":")
+def _settings(text: str, spec: str) -> dict[str, Any]:
+    """Return {"window": 9, "looks": 2.0} of "window=9,looks=2.0", the end of "lee:window=9,looks=2.0"."""
     return dict(setting(pair, spec, "NAME:KEY=VALUE,KEY=VALUE") for pair in text.split(",") if pair.strip())
 
 

@@ -18,7 +18,8 @@ def list_methods() -> str:
         summary = (inspect.getdoc(kind) or "").split("\n")[0]
         rows.append((name, kind_of(kind), _needs(kind), ", ".join(kind.PRESETS), summary))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join("  ".join([*map(str.ljust, row, widths), row[4]]).rstrip() for row in rows)
+    lines = ["  ".join([*map(str.ljust, row, widths), row[4]]).rstrip() for row in rows]
+    return "\n".join([*lines, "", "polyphase(4):NAME is a method on the pixels of every fourth row and column together."])
 
 
 def describe_method(name: str) -> str:

@@ -19,7 +19,7 @@ from s2s.evaluation.files import filters, functions
 from s2s.evaluation.tuned import By, Choice, Tuning
 from s2s.images import Stated, open_image
 from s2s.images.image import shown_db
-from s2s.methods import method_class, settings_of
+from s2s.methods import method_class, settings_of, split_spec
 from s2s.metrics.fidelity import psnr, tone_fit
 from s2s.metrics.frame_view import FrameView
 from s2s.metrics.judged import IMAGE
@@ -120,8 +120,9 @@ def _views(noisy: Image, seed: tuple[int, ...], where: str) -> tuple[Hidden, ...
 def refuse_methods(names: Sequence[str]) -> tuple[str, ...]:
     """The methods' names, each once, all filters for none; raises ConfigError for one that can't be tuned."""
     for name in names:
-        if ":" in name:
-            raise ConfigError(f"{name}: settings are what is looked for; name the method alone, {name.split(':')[0]}")
+        alone, settings = split_spec(name)
+        if settings:
+            raise ConfigError(f"{name}: settings are what is looked for; name the method alone, {alone}")
         if not method_class(name).TUNING:
             raise ConfigError(
                 f"{name}: learns, and has no settings to choose afterwards; train it, s2s train --sim --method {name}, "

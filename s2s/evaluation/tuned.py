@@ -14,6 +14,7 @@ import numpy as np
 from s2s.denoise import load
 from s2s.evaluation.statistics import Interval, interval
 from s2s.evaluation.table import aligned
+from s2s.methods import split_spec
 from usim.errors import ConfigError, DataError
 
 #: First field of the file, with the version of what follows.
@@ -152,7 +153,7 @@ def read_specs(path: Path) -> list[tuple[str, str]]:
     for name, entry in methods.items():
         specs = {by: entry.get(by) if isinstance(entry, dict) else None for by in LABELS}
         given = {by: spec for by, spec in specs.items() if spec is not None}
-        if not given or not all(isinstance(spec, str) and spec.partition(":")[0] == name for spec in given.values()):
+        if not given or not all(isinstance(spec, str) and split_spec(spec)[0] == name for spec in given.values()):
             raise DataError(f"{path}: methods.{name}: holds no settings of it; make it anew with s2s tune -o")
         for spec in given.values():
             _refuse_settings(path, name, spec)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 from usim.errors import ConfigError
@@ -34,12 +35,44 @@ METHODS = {
     "structn2v": "s2s.methods.structn2v:StructN2V",
     "noise2self": "s2s.methods.noise2self:Noise2Self",
     "neighbor2neighbor": "s2s.methods.neighbor2neighbor:Neighbor2Neighbor",
+    "inpaint": "s2s.methods.inpaint:Inpaint",
     "speckle2self": "s2s.methods.speckle2self:Speckle2Self",
 }
 
 
+#: "polyphase(4):" or "polyphase(2,4):" before the name of a method.
+_POLYPHASE = re.compile(r"polyphase\(\s*(\d{1,3})\s*(?:,\s*(\d{1,3})\s*)?\):")
+
+
+def split_spec(text: str) -> tuple[str, str]:
+    """Return the name of a method and the text of its settings.
+
+    >>> split_spec("polyphase(4):nlm:patch=7")
+    ('polyphase(4):nlm', 'patch=7')
+    """
+    wrapper = _POLYPHASE.match(text)
+    start = wrapper.end() if wrapper else 0
+    name, _, settings = text[start:].partition(":")
+    return text[:start] + name, settings
+
+
+def is_method(name: str) -> bool:
+    """Whether there is a method of a name, with "polyphase(...):" before it or not."""
+    wrapper = _POLYPHASE.match(name)
+    return (name[wrapper.end() :] if wrapper else name) in METHODS
+
+
 def method_class(name: str) -> type[Method]:
-    """Return the class of a method; raises ConfigError for an unknown name."""
+    """Return the class of a method; raises ConfigError for an unknown name.
+
+    >>> method_class("polyphase(2,4):gaussian").phases
+    (2, 4)
+    """
+    if wrapper := _POLYPHASE.match(name):
+        from s2s.methods.polyphase import polyphase
+
+        rows, columns = (int(number) for number in (wrapper[1], wrapper[2] or wrapper[1]))
+        return polyphase(method_class(name[wrapper.end() :]), rows, columns)
     if name not in METHODS:
         raise ConfigError(f"method: {name!r} is unknown{did_you_mean(name, METHODS)}; allowed are {', '.join(METHODS)}")
     module, _, attribute = METHODS[name].partition(":")
@@ -73,6 +106,7 @@ def settings_of(kind: type[Method]) -> dict[str, Any]:
 
     A constructor that takes further ones (**settings) has those of its base too.
     """
+    kind = getattr(kind, "wrapped", kind)
     found: dict[str, Any] = {}
     for base in kind.__mro__:
         if "__init__" in base.__dict__:

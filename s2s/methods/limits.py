@@ -39,3 +39,11 @@ def cell_of(name: str, value: Any) -> tuple[int, int]:
         raise ValueError(f"{name} {value!r}: two odd numbers are needed, rows and columns")
     rows, columns = (odd(name, side, 1, 63) for side in value)
     return rows, columns
+
+
+def pair_of(name: str, value: Any, least: int, most: int) -> tuple[int, int]:
+    """The value as (rows, columns); raises ValueError unless it is two whole numbers from least to most."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"{name} {value!r}: two whole numbers are needed, rows and columns")
+    rows, columns = (whole(name, side, least, most) for side in value)
+    return rows, columns

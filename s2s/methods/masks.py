@@ -20,14 +20,21 @@ def scattered(y: Tensor, box: int) -> Tensor:
     return nn.functional.pixel_shuffle(chosen.movedim(-1, 1).to(y), box)[..., :height, :width].bool()
 
 
-def lattice(y: Tensor, spacing: tuple[int, int]) -> Tensor:
-    """One pixel in every block of `spacing` rows and columns, shifted at random for each image: bool (B, 1, H, W)."""
-    count, _, height, width = y.shape
-    lines = []
-    for side, step in ((height, spacing[0]), (width, spacing[1])):
-        first = torch.randint(step, (count, 1), device=y.device)
-        lines.append((torch.arange(side, device=y.device) - first) % step == 0)
-    return (lines[0][:, :, None] & lines[1][:, None, :])[:, None]
+def places(y: Tensor, spacing: tuple[int, int]) -> Tensor:
+    """Where a grid of so many rows and columns begins, drawn for each image: whole numbers (B, 2)."""
+    return torch.stack([torch.randint(step, (len(y),), device=y.device) for step in spacing], 1)
+
+
+def blocks(y: Tensor, spacing: tuple[int, int], size: tuple[int, int], first: Tensor) -> Tensor:
+    """Blocks of `size` pixels on a grid, one of which begins at row and column `first` (B or 1, 2).
+
+    spacing: rows and columns from the beginning of a block to that of the next.  Returns bool (B or 1, 1, H, W).
+    """
+    inside = [
+        (torch.arange(side, device=y.device) - start[:, None]) % step < length
+        for side, start, step, length in zip(y.shape[-2:], first.unbind(1), spacing, size, strict=True)
+    ]
+    return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
 
 
 def phase(y: Tensor, period: int, number: int | Tensor) -> Tensor:

@@ -32,6 +32,7 @@ class Regression(Method):
     none.
     """
 
+    channels: ClassVar[int] = 1  # of what the network is given
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "toy": {"width": 24},
@@ -54,6 +55,7 @@ class Regression(Method):
     ) -> None:
         super().__init__()
         self.net = UNet(
+            self.channels,
             width=whole("width", width, 1, 256),
             depth=whole("depth", depth, 1, 6),
             fold=whole("fold", fold, 1, 4),

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from s2s.methods.limits import cell_of
-from s2s.methods.masks import anywhere, grown, lattice
+from s2s.methods.masks import anywhere, blocks, grown, places
 from s2s.methods.noise2void import Noise2Void
 from s2s.methods.regression import HIDING
 
@@ -48,5 +48,6 @@ class StructN2V(Noise2Void):
     def hide(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, 1, H, W) with a lattice of cells replaced, and their middles."""
         rows, columns = self.cell
-        asked = lattice(y, (rows + (rows + 1) // 2, columns + (columns + 1) // 2))
+        spacing = (rows + (rows + 1) // 2, columns + (columns + 1) // 2)
+        asked = blocks(y, spacing, (1, 1), places(y, spacing))
         return torch.where(grown(asked, self.cell), anywhere(y), y), asked

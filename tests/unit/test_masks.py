@@ -8,13 +8,14 @@ from s2s.methods import make
 from s2s.methods.masks import (
     PAIRS,
     anywhere,
+    blocks,
     donut,
     draw_pairs,
     grown,
-    lattice,
     mean_over,
     nearby,
     phase,
+    places,
     scattered,
     sub_images,
 )  # fmt: skip
@@ -42,15 +43,25 @@ def test_one_pixel_is_scattered_in_every_box(shape):
     assert chosen[:, 0, :8, :8].float().mean(0).max() < 0.2  # anywhere in its box
 
 
-def test_a_lattice_is_shifted_and_regular():
+def test_a_grid_is_shifted_and_regular():
     y = numbered(60, 66, count=200)
-    chosen = lattice(y, (6, 11))
+    chosen = blocks(y, (6, 11), (1, 1), places(y, (6, 11)))
     assert (chosen.sum((1, 2, 3)) == 10 * 6).all()
     rows, columns = chosen.any(-1)[:, 0], chosen.any(-2)[:, 0]
     assert (rows.nonzero()[:, 1].view(200, 10).diff() == 6).all()
     assert (columns.nonzero()[:, 1].view(200, 6).diff() == 11).all()
     assert torch.unique(rows.float().argmax(1)).tolist() == list(range(6))
     assert torch.unique(columns.float().argmax(1)).tolist() == list(range(11))
+
+
+def test_blocks_have_their_size_and_place():
+    found = blocks(numbered(20, 30), (8, 10), (3, 4), torch.tensor([[1, 2], [7, 9]]))
+    assert found.shape == (2, 1, 20, 30)
+    rows, columns = found.any(-1)[:, 0], found.any(-2)[:, 0]
+    assert rows[0].nonzero().flatten().tolist() == [1, 2, 3, 9, 10, 11, 17, 18, 19]
+    assert rows[1].nonzero().flatten().tolist() == [0, 1, 7, 8, 9, 15, 16, 17]  # the block before the first, cut
+    assert columns[1].nonzero().flatten().tolist() == [0, 1, 2, 9, 10, 11, 12, 19, 20, 21, 22, 29]
+    assert torch.equal(found[0, 0], rows[0][:, None] & columns[0][None, :])
 
 
 def test_phases_share_all_pixels_out():
@@ -173,6 +184,18 @@ def test_noise2self_is_j_invariant():
     seen = random_method("noise2self", depth=1)
     jacobian = torch.autograd.functional.jacobian(seen.infer, y).view(256, 256)
     assert jacobian.diagonal().abs().min() > 0
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_inpainting_sees_nothing_of_the_cell_about_a_pixel(residual):
+    method = random_method("inpaint", depth=1, cell=(3, 5), middle=(2, 3), every=(3, 4), residual=residual)
+    y = torch.rand(1, 1, 24, 36, dtype=torch.float64, requires_grad=True)
+    clean = method.infer(y)
+    for row, column in ((0, 0), (11, 17), (12, 18), (23, 35), (7, 30)):
+        (gradient,) = torch.autograd.grad(clean[0, 0, row, column], y, retain_graph=True)
+        cell = gradient[0, 0, max(row - 1, 0) : row + 2, max(column - 2, 0) : column + 3]
+        assert not cell.any()
+        assert gradient.any()
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
