@@ -59,9 +59,18 @@ s2s train --sim --method "polyphase(2,4):noise2void" --minutes 20 -o runs/noise2
 s2s denoise scan.png -m "polyphase(2,4):nlm:h=1.2"
 ```
 
-In 400 steps of `preset="toy"` (`benchmarks/toy_denoise.py --steps 400 --method NAME`) on the toy scene, noisy 20.65 dB:
+PSNR on twelve toy scenes with speckle as in an image, noisy 20.65 dB, after 400 steps of `preset="toy"` on one core
+(`benchmarks/toy_denoise.py --steps 400 --method NAME`); phases make a crop of 128 x 128 pixels of one of 64 x 64:
 
-POLYPHASE_TABLE
+| method | as it is | on 4 x 4 phases |
+|---|---|---|
+| noise2void | 21.17 | 28.91 |
+| noise2self | 19.81 | 29.05 |
+| neighbor2neighbor | 21.11 | 28.07 |
+| structn2v, which hides the cell | 28.55 | |
+| inpaint, which hides a block | 28.22 | |
+
+## The methods
 """
 
 

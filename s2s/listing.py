@@ -19,7 +19,7 @@ def list_methods() -> str:
         rows.append((name, kind_of(kind), _needs(kind), ", ".join(kind.PRESETS), summary))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join([*map(str.ljust, row, widths), row[4]]).rstrip() for row in rows]
-    return "\n".join([*lines, "", "polyphase(4):NAME is a method on the pixels of every fourth row and column together."])
+    return "\n".join([*lines, "", "polyphase(4):NAME is a method on the pixels of every fourth row and column."])
 
 
 def describe_method(name: str) -> str:
