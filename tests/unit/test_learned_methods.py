@@ -27,7 +27,7 @@ LEARNED = [name for name in METHODS if method_class(name).needs]
 REGRESSIONS = [name for name in LEARNED if issubclass(method_class(name), Regression)]
 #: Every preset, small where a method can be.
 BUILDS = [(name, preset) for name in LEARNED for preset in method_class(name).PRESETS]
-SMALL = {name: {"width": 8} for name in REGRESSIONS}
+SMALL = {name: {"width": 8} for name in REGRESSIONS} | {"inpaint": {"width": 8, "depth": 2}}
 #: Presets that differ, when small, in more than how they are trained.
 DISTINCT = {
     (name, str({**method_class(name).PRESETS[preset], **SMALL.get(name, {})})): preset for name, preset in BUILDS

@@ -74,7 +74,8 @@ def test_version(capsys):
 def test_methods_are_listed_and_described(capsys):
     code, out, _ = run(capsys, "methods")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[1:]] == list(METHODS)
+    assert [line.split()[0] for line in out.split("\n\n")[0].splitlines()[1:]] == list(METHODS)
+    assert out.splitlines()[-1].startswith("polyphase(4):NAME ")
     assert "filter" in out
     assert "learned" in out
     for name in METHODS:

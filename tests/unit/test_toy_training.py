@@ -52,8 +52,8 @@ def test_what_needs_white_noise_removes_it(name, least):
 
 @pytest.mark.parametrize("name", [one[0] for one in WHITE])
 def test_what_needs_white_noise_leaves_speckle_as_it_is(name):
-    """Neighbours tell what was hidden: the more it learns, the less it changes."""
-    assert gain(trained(name, 150, width=8)) < 2.5
+    """Neighbours tell what was hidden: the more it learns, the less it changes (1.1, 0.9 and 0.6 dB here)."""
+    assert gain(trained(name, 300, width=8)) < 2.2
 
 
 def test_hiding_whole_cells_removes_speckle():
