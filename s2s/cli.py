@@ -309,6 +309,8 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, real
     files.refuse_target(json, ".json")
     files.refuse_target(csv, ".csv")
     asked = method or files.filters()
+    for line in () if method or context.obj["quiet"] else files.left_out():
+        click.echo(line, err=True)
     denoisers = files.load_denoisers(asked, device)
     specs = files.specs_of(denoisers, asked)
     if real is not None:
@@ -428,6 +430,8 @@ def tune(context: click.Context, /, methods: tuple[str, ...], sim: str | None, d
         if note and not context.obj["quiet"]:
             click.echo(note, err=True)
     names = tuning.refuse_methods(methods)
+    for line in () if methods or context.obj["quiet"] else files.left_out():
+        click.echo(line, err=True)
     with _bar(context, len(names) * len(tuning.ways(scenes)), "tuning", steps=tuning.LARGEST) as listen:
         about |= files.surroundings(_command(context))
         found = tuning.tune(names, scenes, workers=workers or run.processes("cpu"), listen=listen, about=about)

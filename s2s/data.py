@@ -312,7 +312,7 @@ class Pool:
         pieces = {key: values[cut] for key, values in sample.items()}
         if self._training.augment == "paper":
             return _rotate_and_flip(pieces, random)
-        mirrored = random.random() < 0.5
+        mirrored = self._training.augment == "flip" and random.random() < 0.5
         return {key: values.flip(-1) if mirrored else values for key, values in pieces.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from usim.units import did_you_mean
 _TILED_ABOVE = 1 << 20
 #: Side of a tile's own part in pixels; the halo comes on top.
 _TILE = 768
-#: Bytes per pixel of methods that see the whole image at once; measured: 60 lee, 140 srad, 210 speckle2self's paper.
-_WHOLE_BYTES = 300
+
+#: Frames of a clip that a method is fitted to.
+FITTED_FRAMES = 4
 
 Box = tuple[slice, slice]
 
@@ -40,12 +41,13 @@ class Denoiser:
     """A method that is ready for images; `load` makes it.
 
     name: of the method.  method: the torch module.  checkpoint: sha256 of its file, "" for a filter.  fast: networks
-    compute in bfloat16.
+    compute in bfloat16.  fits: its weights are still to be fitted to what it cleans.
     """
 
     def __init__(self, method: Method, *, checkpoint: str = "", device: str = "cpu", fast: bool = False) -> None:
         self.method = method.to(device).eval()
         self.name, self.checkpoint, self.device, self.fast = method.name, checkpoint, torch.device(device), fast
+        self.fits = bool(method.fit_steps) and not checkpoint
 
     @property
     def domain(self) -> str:
@@ -84,10 +86,10 @@ class Denoiser:
         if not isinstance(domain, Domain):
             low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
             domain, _ = find_domain(image.dtype, low, high, Stated(domain, dynamic_range), "image")
-        extremes = self.extremes(frames, domain)
+        extremes, ready = self.extremes(frames, domain), self.fitted(frames, domain)
         clean = np.empty(frames.shape, _precision(image.dtype))
         for index, frame in enumerate(frames):
-            clean[index] = self.denoise_frame(frame, domain, strength=strength, extremes=extremes)
+            clean[index] = ready.denoise_frame(frame, domain, strength=strength, extremes=extremes)
         return clean.reshape(image.shape)
 
     def extremes(self, frames: Iterable[NDArray[Any]], domain: Domain) -> tuple[float, float] | None:
@@ -102,6 +104,22 @@ class Denoiser:
         darkest, brightest = to_scale(shown_db(ends, domain), self.method.domain)[0]
         return float(darkest), float(brightest)
 
+    def fitted(self, frames: Sequence[NDArray[Any]], domain: Domain) -> Denoiser:
+        """Return a denoiser fitted to frames (H, W) that belong together, a few of them; this one if it needs no fit.
+
+        Raises DataError when the fit fails.
+        """
+        if not self.fits or (len(frames) > 1 and self.method.holds_image):
+            return self
+        from s2s.fitting import fitted
+
+        if self.method.halo is None:
+            _refuse_size(frames[0].shape, self.method, self.device)
+        images = [shown_db(frames[index], domain) for index in spread(len(frames))]
+        ready = Denoiser(fitted(self.method, images, device=str(self.device)), device=str(self.device), fast=self.fast)
+        ready.fits = False
+        return ready
+
     def denoise_frame(
         self,
         frame: NDArray[Any],
@@ -112,9 +130,12 @@ class Denoiser:
     ) -> NDArray[np.floating[Any]]:
         """Return one checked image (H, W) without speckle, on its own scale.
 
+        A method that is fitted to images is fitted to this one, unless `fitted` has done so.
         strength: see `denoise`.  extremes: of the clip that the image belongs to; None for those of the image itself.
         Large images are done in tiles whose seams do not show; memory is then that of a tile, and of the result.
         """
+        if self.fits:
+            return self.fitted([frame], domain).denoise_frame(frame, domain, strength=strength, extremes=extremes)
         clean = np.empty(frame.shape, _precision(frame.dtype))
         for seen, kept, place in self._tiles(frame.shape):
             try:
@@ -146,7 +167,7 @@ class Denoiser:
         """Yield what a method sees of an image (H, W), what is kept of its output, and where that goes."""
         height, width = shape
         if self.method.halo is None:
-            _refuse_size(shape, self.name, self.device)
+            _refuse_size(shape, self.method, self.device)
         if self.method.halo is None or height * width <= _TILED_ABOVE:
             whole = (slice(None), slice(None))
             yield whole, whole, whole
@@ -211,9 +232,9 @@ def load(spec: str | os.PathLike[str], *, device: str = "cpu", fast: bool = Fals
             f"{name}: learns, and has no weights by its name alone; name its checkpoint, take weights that come with "
             f"the package ({', '.join(published())}), or train: s2s train --sim --method {shlex.quote(name)}"
         )
-    if fast:
+    if fast and not kind.needs:
         raise ConfigError(f"fast: {name} is a filter, which has one precision; leave it out")
-    return Denoiser(method, device=device)
+    return Denoiser(method, device=device, fast=fast)
 
 
 def _from_checkpoint(path: Path, device: str, fast: bool) -> Denoiser:
@@ -255,6 +276,15 @@ def _value_of(text: str) -> Any:
     return text
 
 
+def spread(count: int) -> list[int]:
+    """Return which of `count` frames a method is fitted to: all of few, and the first, the last and some of many.
+
+    >>> spread(2), spread(100)
+    ([0, 1], [0, 33, 66, 99])
+    """
+    return sorted(set(np.linspace(0, count - 1, min(count, FITTED_FRAMES)).astype(int).tolist()))
+
+
 def refuse_strength(strength: float) -> None:
     """Raise ConfigError for what is not from 0 to 1."""
     if not 0.0 <= strength <= 1.0:
@@ -289,13 +319,13 @@ def _precision(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
     return np.float64 if dtype.itemsize > (4 if dtype.kind == "f" else 2) else np.float32
 
 
-def _refuse_size(shape: tuple[int, ...], name: str, device: torch.device) -> None:
+def _refuse_size(shape: tuple[int, ...], method: Method, device: torch.device) -> None:
     """Raise TooLarge before the system kills a process that sees too many pixels at once."""
-    needed, free = shape[0] * shape[1] * _WHOLE_BYTES, _free_bytes()
+    needed, free = shape[0] * shape[1] * method.bytes_per_pixel, _free_bytes()
     if device.type == "cpu" and needed > free:
         raise TooLarge(
-            f"{name}: sees {shape[0]} x {shape[1]} pixels at once, which takes {needed / 1e9:.1f} GB of memory, and "
-            f"{free / 1e9:.1f} GB are free; cut the image, or take a method that can work in tiles"
+            f"{method.name}: sees {shape[0]} x {shape[1]} pixels at once, which takes {needed / 1e9:.1f} GB of memory, "
+            f"and {free / 1e9:.1f} GB are free; cut the image, or take a method that can work in tiles"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from s2s.denoise import Denoiser, TooLarge, refuse_strength
+from s2s.denoise import Denoiser, TooLarge, refuse_strength, spread
 from s2s.folders import DENOISED, RESIDUAL, Found, find
 from s2s.images import READERS, Image, Stated, open_image
 from s2s.images.image import shown_db
@@ -89,6 +89,8 @@ def denoise_files(
             refuse_gamma(item.source, image, finish)
             if image.note:
                 tell(image.note)
+            if denoiser.fits:
+                tell(f"{item.source}: {denoiser.name} is fitted to it, in {denoiser.method.fit_steps} steps")
             make_folder(target.parent)
             start = time.perf_counter()
             state = Progress(item.source, number, len(items), 0, len(image.frames))
@@ -222,11 +224,14 @@ class _Work:
         image, finish = self.image, self.finish
         together = image.clip and len(image.frames) > 1
         extremes = self.denoiser.extremes(map(image.inside, image.frames), image.domain) if together else None
+        denoiser = self.denoiser
+        if together and denoiser.fits:
+            denoiser = denoiser.fitted([image.inside(image.frames[k]) for k in spread(len(image.frames))], image.domain)
         for index, frame in enumerate(image.frames):
             self.check()
             self.progress(self.state._replace(frame=index))
             seen = image.inside(frame)
-            clean = self.denoiser.denoise_frame(seen, image.domain, strength=finish.strength, extremes=extremes)
+            clean = denoiser.denoise_frame(seen, image.domain, strength=finish.strength, extremes=extremes)
             self.pixels += seen.size
             if removed is not None:
                 change = self._shown(frame, shown_db(seen, image.domain) - image.domain.to_db(clean.astype(np.float64)))

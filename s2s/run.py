@@ -124,6 +124,11 @@ class Run:
         kind = method_class(request.method)
         if not kind.needs:
             raise ConfigError(f"{request.method}: a filter has nothing to learn; use it with s2s denoise -m")
+        if kind.holds_image:
+            raise ConfigError(
+                f"{request.method}: its weights hold one image, so that none can be trained before; it is fitted to "
+                f"each when it is cleaned: s2s denoise -m {request.method}"
+            )
         training = training_of(kind, request)
         steps = request.steps if request.steps or request.minutes else training.steps
         self.plan = Plan(training, steps, request.minutes, request.seed, hold=request.patience > 0)

@@ -22,8 +22,15 @@ from usim.errors import ConfigError, ResourceError
 
 
 def filters() -> tuple[str, ...]:
-    """Names of all methods that need no training."""
-    return tuple(name for name in METHODS if issubclass(method_class(name), Filter))
+    """Names of all methods that need no training, and nothing that is not installed."""
+    found = {name: method_class(name) for name in METHODS}
+    return tuple(name for name, kind in found.items() if issubclass(kind, Filter) and not kind.lacking())
+
+
+def left_out() -> tuple[str, ...]:
+    """Lines about methods that need no training and are not among `filters`."""
+    lacking = {name: method_class(name).lacking() for name in METHODS}
+    return tuple(f"{name} is left out: {why}" for name, why in lacking.items() if why)
 
 
 def expanded(specs: Sequence[str]) -> list[tuple[str, str]]:

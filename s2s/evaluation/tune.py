@@ -123,7 +123,13 @@ def refuse_methods(names: Sequence[str]) -> tuple[str, ...]:
         alone, settings = split_spec(name)
         if settings:
             raise ConfigError(f"{name}: settings are what is looked for; name the method alone, {alone}")
-        if not method_class(name).TUNING:
+        kind = method_class(name)
+        if kind.fit_steps and not kind.TUNING:
+            raise ConfigError(
+                f"{name}: is fitted to each image, and has no settings to choose; use it as it is, "
+                f"s2s denoise -m {name}, s2s evaluate -m"
+            )
+        if not kind.TUNING:
             raise ConfigError(
                 f"{name}: learns, and has no settings to choose afterwards; train it, s2s train --sim --method {name}, "
                 "and name the folder of its training to s2s evaluate -m"

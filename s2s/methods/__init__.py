@@ -28,6 +28,7 @@ METHODS = {
     "frost": "s2s.methods.frost:Frost",
     "srad": "s2s.methods.srad:Srad",
     "nlm": "s2s.methods.nlm:Nlm",
+    "bm3d": "s2s.methods.bm3d:Bm3d",
     "obnlm": "s2s.methods.obnlm:Obnlm",
     "noise2true": "s2s.methods.noise2true:Noise2True",
     "noise2noise": "s2s.methods.noise2noise:Noise2Noise",
@@ -35,6 +36,8 @@ METHODS = {
     "structn2v": "s2s.methods.structn2v:StructN2V",
     "noise2self": "s2s.methods.noise2self:Noise2Self",
     "neighbor2neighbor": "s2s.methods.neighbor2neighbor:Neighbor2Neighbor",
+    "zs-n2n": "s2s.methods.zs_n2n:ZsN2N",
+    "dip": "s2s.methods.dip:Dip",
     "inpaint": "s2s.methods.inpaint:Inpaint",
     "speckle2self": "s2s.methods.speckle2self:Speckle2Self",
 }

@@ -36,7 +36,7 @@ class Training:
     steps.  batch: crops that are computed at once.  accumulate: batches per step; their gradients are averaged.
     crop: side of the square crops in pixels, 0 for whole images.  rate: peak learning
     rate.  clip: largest gradient norm, 0 for any.  ema: decay of the averaged weights, 0 for none.
-    schedule: "cosine" or "constant".  augment: "flip" (left-right, which keeps the physics) or "paper".
+    schedule: "cosine" or "constant".  augment: "flip" (left-right, which keeps the physics), "paper" or "none".
     gain: least and most dB by which simulated scenes are made brighter: users' scanners have a knob for it.
     precision: "fp32", or "bf16" for networks in bfloat16 and the rest in fp32.  compile: losses by torch.compile.
     screens: share of the scenes that are seen on the scanner's screen, where the phantom has a `display`.
@@ -65,6 +65,10 @@ class Method(nn.Module):
     halo: an output pixel depends on no pixel further away than this; None when it depends on the whole image, so that
     it can't be tiled.
     TUNING: values of settings that `s2s tune` tries; the first key is the strength, in the order of more smoothing.
+    fit_steps: steps for which fresh weights are fitted to what is cleaned; 0 for a filter, or weights trained before.
+    holds_image: its weights are one image: they can't be trained on others, nor be shared by the frames of a clip.
+    bytes_per_pixel: memory of a method that sees the whole image at once; measured: 60 lee, 140 srad, 210 the paper's
+    speckle2self.
     keeps_statistics: BatchNorm goes on with its statistics while its weights learn.
     scales_by_extremes: `infer` takes `extremes`, the darkest and the brightest pixel of the clip that the images belong
     to, and scales by them instead of by those of each image.
@@ -78,6 +82,8 @@ class Method(nn.Module):
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {}
     TRAINING_ONLY: ClassVar[tuple[str, ...]] = ()  # first letters of the parameters that `infer` does not use
     fit_steps: int = 0
+    holds_image: ClassVar[bool] = False
+    bytes_per_pixel: ClassVar[int] = 300
     keeps_statistics: bool = False
     multiple: int = 1
     smallest: int = 1
@@ -95,6 +101,11 @@ class Method(nn.Module):
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self
+
+    @classmethod
+    def lacking(cls) -> str:
+        """What has to be installed before the method can be used, and how; "" when nothing is missing."""
+        return ""
 
     def uses(self, name: str) -> bool:
         """Whether `infer` uses the parameter or buffer of a name."""
@@ -143,6 +154,10 @@ class Method(nn.Module):
     def infer(self, y: Tensor) -> Tensor:
         """Clean images (B, 1, H, W) of noisy ones, both in `domain`."""
         raise NotImplementedError
+
+    def is_fitted(self, losses: Sequence[float]) -> bool:
+        """Whether a fit to an image may end before its steps are over; losses: of all steps so far."""
+        return False
 
     def extras(self, y: Tensor) -> dict[str, Tensor]:
         """What else the method can tell about images (B, 1, H, W): noise maps, samples; nothing by default."""

@@ -103,6 +103,10 @@ class Polyphase(Method):
         parts = [{key: self.apart(values) for key, values in batch.items()} for batch in batches]
         return self.inner.step(parts, progress, optimizers, descend)
 
+    def is_fitted(self, losses: Sequence[float]) -> bool:
+        """As the wrapped method says."""
+        return self.inner.is_fitted(losses)
+
     def infer(self, y: Tensor, extremes: tuple[float, float] | None = None) -> Tensor:
         """Each phase cleaned, (B, 1, H, W)."""
         parts = self.apart(y)
@@ -140,5 +144,7 @@ def polyphase(wrapped: type[Method], rows: int, columns: int) -> type[Polyphase]
                 name: dataclasses.replace(training, crop=crop(training)) for name, training in wrapped.TRAINING.items()
             },
             "TUNING": wrapped.TUNING,
+            "holds_image": wrapped.holds_image,
+            "bytes_per_pixel": wrapped.bytes_per_pixel,
         },
     )

@@ -29,7 +29,8 @@ class Regression(Method):
 
     width, depth, fold, widest: of the U-Net.  residual: predict the correction instead of the image.
     keep: dB above the estimate from which a pixel is kept in use, because speckle is hardly ever so bright; 0 keeps
-    none.
+    none.  fit: steps for which fresh weights are fitted to each image or clip that is cleaned, for methods that need
+    noisy images only; 0 for weights that were trained before.
     """
 
     channels: ClassVar[int] = 1  # of what the network is given
@@ -52,8 +53,12 @@ class Regression(Method):
         fold: int = 1,
         widest: int = 1024,
         keep: float = 0.0,
+        fit: int = 0,
     ) -> None:
         super().__init__()
+        self.fit_steps = whole("fit", fit, 0, 1_000_000)
+        if self.fit_steps and self.needs != ("y",):
+            raise ValueError(f"fit is {fit}; an image alone does not hold what it learns from; train it")
         self.net = UNet(
             self.channels,
             width=whole("width", width, 1, 256),

@@ -21,7 +21,7 @@ GREY = RNG.integers(0, 256, SHAPE, dtype=np.uint8)
 DEEP = RNG.integers(0, 65536, SHAPE, dtype=np.uint16)
 DB = RNG.uniform(-59, 0, SHAPE)
 ENVELOPE = 300 * 10 ** (DB / 20)
-FILTERS = [name for name in METHODS if not method_class(name).needs]
+FILTERS = [name for name in METHODS if not method_class(name).needs and not method_class(name).lacking()]
 #: A kernel of one pixel: what goes in comes out.
 IDENTITY = "gaussian:sigma=0.1"
 

@@ -18,7 +18,7 @@ from s2s.images import Stated
 from s2s.methods import METHODS, make, method_class
 from usim.errors import ResourceError
 
-FILTERS = [name for name in METHODS if not method_class(name).needs]
+FILTERS = [name for name in METHODS if not method_class(name).needs and not method_class(name).lacking()]
 #: One grey level of 255 over 60 dB.
 LEVEL_DB = 60 / 255
 

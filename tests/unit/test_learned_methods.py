@@ -23,7 +23,8 @@ from s2s.toy import toy_clean, toy_looks, toy_scene
 from usim.errors import ConfigError
 from usim.phantom.load import phantom_from_dict
 
-LEARNED = [name for name in METHODS if method_class(name).needs]
+#: Those that hold one image are in test_fitting.py.
+LEARNED = [name for name in METHODS if method_class(name).needs and not method_class(name).holds_image]
 REGRESSIONS = [name for name in LEARNED if issubclass(method_class(name), Regression)]
 #: Every preset, small where a method can be.
 BUILDS = [(name, preset) for name in LEARNED for preset in method_class(name).PRESETS]
@@ -33,7 +34,7 @@ DISTINCT = {
     (name, str({**method_class(name).PRESETS[preset], **SMALL.get(name, {})})): preset for name, preset in BUILDS
 }
 #: What learns from neighbours of a pixel; where they share its noise there is next to nothing to learn.
-NEED_WHITE_NOISE = ("noise2void", "noise2self", "neighbor2neighbor")
+NEED_WHITE_NOISE = ("noise2void", "noise2self", "neighbor2neighbor", "zs-n2n")
 #: Half-size images hold a quarter of the pixels.
 RATES = {"neighbor2neighbor": 3e-3}
 SCALES = (1.0, 0.5, 0.25)

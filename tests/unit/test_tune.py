@@ -16,7 +16,7 @@ from s2s.domain import SPECKLE_DB
 from s2s.evaluation import tune, tuned
 from s2s.evaluation.calibrate import PERIOD, REACH, half_block, hidden_views, hide, self_error
 from s2s.evaluation.cases import Simulated, suites_of
-from s2s.evaluation.files import load_denoisers
+from s2s.evaluation.files import filters, load_denoisers
 from s2s.evaluation.tune import LARGEST, Scene, at_end, choose, search, spec_of
 from s2s.evaluation.tuned import Choice, Tuning, read_specs
 from s2s.methods import METHODS, method_class
@@ -277,7 +277,8 @@ def test_scenes_are_never_those_of_an_evaluation_or_a_training(phantom):
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_what_learns_is_refused_with_what_to_do(name):
-    with pytest.raises(ConfigError, match=f"{name}: learns.*train it, s2s train --sim --method {name}.*evaluate -m"):
+    how = "is fitted to each image" if method_class(name).fit_steps else "learns"
+    with pytest.raises(ConfigError, match=f"{name}: {how}.* s2s .*{name}.*evaluate -m"):
         tune.refuse_methods([name])
 
 
@@ -287,7 +288,7 @@ def test_names_are_checked_before_anything_is_made():
     with pytest.raises(ConfigError, match="name the method alone, nlm"):
         tune.refuse_methods(["nlm:h=2"])
     assert tune.refuse_methods(["lee", "nlm", "lee"]) == ("lee", "nlm")
-    assert tune.refuse_methods([]) == tuple(name for name in METHODS if name not in LEARNED)
+    assert tune.refuse_methods([]) == filters()
 
 
 def test_an_image_too_small_for_its_blocks_is_refused():
