@@ -14,6 +14,11 @@ commute (|f(D1) - D1(f(y))|^2 + |f(D2) - D2(f(y))|^2) / 2; means over the pixels
 
     s2s denoise scan.png -m zs-n2n
     s2s denoise scan.png -m "polyphase(2,4):zs-n2n:fit=2000"
+
+**Reached** on four toy scenes, 18 s on one core each, in dB of PSNR gained: 10.8 where the speckle is white, 0.6 where
+it is as wide as in an image, and 7.8 there on phases, `polyphase(4):zs-n2n` (`tests/unit/test_fitting.py`, -m slow).
+
+**Fails** on speckle as it is: neighbours share it.
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ class ZsN2N(Method):
     fit_steps = 1
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
-        "toy": {"fit": 400},
+        "toy": {"fit": 100},
         "paper": {"fit": 3000},
     }
     TRAINING: ClassVar[dict[str, Training]] = {
@@ -46,7 +51,7 @@ class ZsN2N(Method):
         "paper": Training(batch=1, crop=0, clip=0.0, ema=0.0),
     }
 
-    def __init__(self, fit: int = 1000, width: int = 48) -> None:
+    def __init__(self, fit: int = 300, width: int = 48) -> None:
         super().__init__()
         width = whole("width", width, 1, 512)
         self.fit_steps = whole("fit", fit, 1, 100_000)

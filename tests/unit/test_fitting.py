@@ -44,9 +44,10 @@ def test_white_noise_goes_speckle_stays_and_phases_rescue():
 
 @pytest.mark.slow
 def test_gains_of_the_default():
-    """About 1 dB below what was reached."""
-    assert gain("zs-n2n", iid=True, scenes=12) > 10.0
-    assert gain("polyphase(4):zs-n2n", iid=False, scenes=12) > 6.0
+    """About 1 dB below what was reached, 10.8 and 7.8; on speckle as it is 0.6."""
+    assert gain("zs-n2n", iid=True, scenes=4) > 9.8
+    assert gain("polyphase(4):zs-n2n", iid=False, scenes=4) > 6.8
+    assert gain("zs-n2n", iid=False, scenes=4) < 1.6
 
 
 def test_any_learner_from_noisy_images_can_be_fitted_to_one():
