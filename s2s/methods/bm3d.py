@@ -16,8 +16,8 @@ BM3D is usually given.
 **Toy scene** Two scenes, dB of PSNR gained: 10.4 with the spectrum (`preset="toy"`), 9.6 of these with `strength=1`,
 2.9 with `spectrum="white",strength=1`; on white speckle that gains 14.6.
 
-**Fails** where tissue is as fine as speckle: its texture is in the measured spectrum, and goes with it. Large regions of
-uniform tissue keep a soft mottle.
+**Fails** where tissue is as fine as speckle: its texture is in the measured spectrum, and goes with it. Large regions
+of uniform tissue keep a soft mottle.
 """
 
 from __future__ import annotations
