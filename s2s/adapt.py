@@ -114,8 +114,11 @@ def weights_to_adapt(spec: str) -> Denoiser:
     """The weights of a name or path, which must learn from noisy images alone; raises ConfigError, DataError."""
     start = load(spec)
     needs = start.method.needs
+    if start.fits:
+        raise ConfigError(f"--adapt: {spec} is fitted to each image from fresh weights; name weights that are trained")
     if needs != ("y",):
-        able = [name for name in METHODS if method_class(name).needs == ("y",)]
+        kinds = {name: method_class(name) for name in METHODS}
+        able = [name for name, kind in kinds.items() if kind.needs == ("y",) and not kind.holds_image]
         lacking = " and ".join(KEYS[key] for key in needs if key != "y")
         why = f"holds weights of {start.name}, which learns from what images alone lack, {lacking}"
         come = "".join(f"; --adapt {name} comes with the package" for name in able if name in published())

@@ -254,9 +254,10 @@ def test_weights_that_need_more_than_images_are_refused(tmp_path, method, settin
     save_checkpoint(path, make(method, **settings), {})
     with pytest.raises(ConfigError, match=text) as error:
         weights_to_adapt(str(path))
-    assert str(error.value).endswith(
-        "what can be adapted are weights of speckle2self; --adapt speckle2self comes with the package"
-    )
+    said = str(error.value)
+    assert "; what can be adapted are weights of noise2void, " in said
+    assert "dip" not in said
+    assert said.endswith(" speckle2self; --adapt speckle2self comes with the package")
 
 
 def test_filters_and_missing_weights_are_refused(tmp_path):
@@ -264,6 +265,8 @@ def test_filters_and_missing_weights_are_refused(tmp_path):
         weights_to_adapt("nlm")
     with pytest.raises(ConfigError, match="has no weights by its name alone"):
         weights_to_adapt("noise2noise")
+    with pytest.raises(ConfigError, match="dip is fitted to each image from fresh weights"):
+        weights_to_adapt("dip")
     with pytest.raises(DataError, match="no such checkpoint"):
         weights_to_adapt(str(tmp_path / "none.pt"))
 
