@@ -44,10 +44,12 @@ class Denoiser:
     compute in bfloat16.  fits: its weights are still to be fitted to what it cleans.
     """
 
-    def __init__(self, method: Method, *, checkpoint: str = "", device: str = "cpu", fast: bool = False) -> None:
+    def __init__(
+        self, method: Method, *, checkpoint: str = "", device: str = "cpu", fast: bool = False, fits: bool = False
+    ) -> None:
         self.method = method.to(device).eval()
         self.name, self.checkpoint, self.device, self.fast = method.name, checkpoint, torch.device(device), fast
-        self.fits = bool(method.fit_steps) and not checkpoint
+        self.fits = fits
 
     @property
     def domain(self) -> str:
@@ -116,9 +118,8 @@ class Denoiser:
         if self.method.halo is None:
             _refuse_size(frames[0].shape, self.method, self.device)
         images = [shown_db(frames[index], domain) for index in spread(len(frames))]
-        ready = Denoiser(fitted(self.method, images, device=str(self.device)), device=str(self.device), fast=self.fast)
-        ready.fits = False
-        return ready
+        method = fitted(self.method, images, device=str(self.device))
+        return Denoiser(method, device=str(self.device), fast=self.fast)
 
     def denoise_frame(
         self,
@@ -234,7 +235,7 @@ def load(spec: str | os.PathLike[str], *, device: str = "cpu", fast: bool = Fals
         )
     if fast and not kind.needs:
         raise ConfigError(f"fast: {name} is a filter, which has one precision; leave it out")
-    return Denoiser(method, device=device, fast=fast)
+    return Denoiser(method, device=device, fast=fast, fits=method.fit_steps > 0)
 
 
 def _from_checkpoint(path: Path, device: str, fast: bool) -> Denoiser:

@@ -9,6 +9,7 @@ import s2s.fitting
 import s2s.methods.dip
 from s2s.checkpoint import save_checkpoint
 from s2s.cli import main
+from s2s.denoise import Denoiser
 from s2s.domain import RANGE_DB
 from s2s.methods import make
 from s2s.methods.base import SPECKLE
@@ -116,7 +117,8 @@ def test_trained_weights_are_used_as_they_are(tmp_path, fits, noisy):
     save_checkpoint(tmp_path / "a.pt", method, {})
     clean = s2s.load(tmp_path / "a.pt").denoise(noisy, "db")
     assert not fits
-    assert np.array_equal(clean, s2s.load(tmp_path / "a.pt").denoise(noisy, "db"))
+    np.testing.assert_allclose(clean, Denoiser(method).denoise(noisy, "db"), atol=1e-3)
+    assert not fits  # as while it is trained, on what it has learnt so far
 
 
 @pytest.mark.parametrize(
