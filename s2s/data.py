@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from s2s.domain import RANGE_DB, to_scale
-from s2s.methods.base import Method, Training
+from s2s.methods.base import KEYS, PAIRS, Method, Training
 from s2s.ranks import ALONE, Ranks
 from usim.batched import Batch, Batches
 from usim.errors import ConfigError, UsimError
@@ -29,6 +29,7 @@ from usim.feed import Feed
 from usim.phantom.draw import addressed
 from usim.phantom.load import Phantom
 from usim.phantom.schema import CloudFile
+from usim.phantom.views import View
 from usim.pipeline import Renderer
 
 #: One look at one scene: arrays or tensors (H, W) in dB by batch key.
@@ -54,10 +55,11 @@ class Source(Protocol):
 class Simulation:
     """Scenes of a phantom without end, with what a method needs.
 
-    phantom.  seed: of the simulator.  needs: keys to make.  looks: independent draws per scene; a further look at a
-    scene costs a fraction of a new scene.  gain: least and most dB by which a scene is made brighter, as with the knob
-    of a scanner; drawn anew for each.  screens: share of the scenes that are seen as their scanner's screen shows
-    them, black at -60 dB; their truth is the expectation of that picture.
+    phantom.  seed: of the simulator.  needs: keys to make.  looks: independent draws per scene, unless neighbouring
+    slices or steering angles of one draw are needed; a further look costs a fraction of a new scene.  gain: least and
+    most dB by which a scene is made brighter, as with the knob of a scanner; drawn anew for each.  screens: share of
+    the scenes that are seen as their scanner's screen shows them, black at -60 dB; their truth is the expectation of
+    that picture.
     """
 
     phantom: Phantom
@@ -70,33 +72,60 @@ class Simulation:
     def open(self) -> Callable[[int], list[Sample]]:
         """Return the function that simulates the samples of a scene.
 
-        Raises ConfigError when the phantom can't give independent looks.
+        Raises ConfigError when the phantom can't give what is needed.
         """
-        self.refuse_single_looks()
+        self.refuse_single_images()
         renderer = Renderer(self.phantom, seed=self.seed)
 
         def samples(index: int) -> list[Sample]:
             scene = renderer.stage(index).scene
-            if "y2" in self.needs and isinstance(scene.scatterers, CloudFile):
+            if self.draws_looks and isinstance(scene.scatterers, CloudFile):
                 raise ConfigError(
                     f"{self.phantom.source}: scatterers.file: a cloud that is given has one look only, but pairs of "
                     "independent looks are needed; choose a model (field, plane, volume) or another method"
                 )
-            stage, (gain, shown) = renderer.stage(index), self.seen(index, scene.display is not None)
-            images = [renderer.image(index, look) for look in range(self.looks)]
-            truth = stage.truth.bmode if "x" in self.needs else None
-            if shown:
-                white = stage.screen.full_scale
-                images = [_on_scale(stage.screen.show(10.0 ** (image / 10.0)), white) for image in images]
-                truth = None if truth is None else _on_scale(stage.shown, white)
-            return self.samples(images, truth, gain, RANGE_DB if shown else scene.image.dynamic_range)
+            gain, shown = self.seen(index, scene.display is not None)
+            images, truths = [], []
+            for view in self.views:
+                stage, image = renderer.stage(index, view), renderer.image(index, **view._asdict())
+                truth = stage.truth.bmode if "x" in self.needs else None
+                if shown:
+                    white = stage.screen.full_scale
+                    image = _on_scale(stage.screen.show(10.0 ** (image / 10.0)), white)
+                    truth = None if truth is None else _on_scale(stage.shown, white)
+                images.append(image)
+                truths.append(truth)
+            return self.samples(images, truths, gain, RANGE_DB if shown else scene.image.dynamic_range)
 
         return samples
 
-    def refuse_single_looks(self) -> None:
-        """Raise ConfigError where pairs of looks are needed and there are none."""
-        if "y2" in self.needs and self.looks < 2:
+    @property
+    def pair(self) -> str:
+        """The key of the second image of a pair; "" where none is needed."""
+        return next((key for key in PAIRS if key in self.needs), "")
+
+    @property
+    def draws_looks(self) -> bool:
+        """Whether several independent draws of a scene are needed."""
+        return bool({"y2", "others"} & set(self.needs))
+
+    @property
+    def views(self) -> list[View]:
+        """The views of every scene: its looks, or the slices or angles of one."""
+        part = PAIRS.get(self.pair, "look")
+        count = self.looks if part == "look" else getattr(self.phantom.views, part)
+        return [View(**{part: number}) for number in range(count)]
+
+    def refuse_single_images(self) -> None:
+        """Raise ConfigError where pairs of images are needed and there are none."""
+        if self.draws_looks and self.looks < 2:
             raise ConfigError(f"looks: {self.looks} of a scene make no pair of independent looks; choose 2 or more")
+        if self.pair and len(self.views) < 2:
+            part, cure = PAIRS[self.pair], _CURES[self.pair]
+            raise ConfigError(
+                f"{self.phantom.source}: has one {part}, but {KEYS[self.pair]} is to be learned from; {cure}, or "
+                "choose another pair or method"
+            )
 
     def seen(self, index: int, display: bool) -> tuple[float, bool]:
         """dB by which a scene is made brighter, and whether it is seen on its scanner's screen; display: it has one."""
@@ -105,19 +134,53 @@ class Simulation:
         shown = bool(random.random() < self.screens) and display
         return (0.0 if shown else gain), shown
 
-    def samples(self, images: Sequence[Any], truth: Any, gain: float, dynamic_range: float) -> list[Sample]:
-        """The samples of a scene from its looks and its truth, (H, W) each in dB; truth: None where nobody needs it."""
+    def samples(self, images: Sequence[Any], truths: Sequence[Any], gain: float, dynamic_range: float) -> list[Sample]:
+        """The samples of a scene from its views and their truths, (H, W) each in dB.
+
+        truths: None where nobody needs them.
+        """
         xp, black = array_namespace(images[0]), -dynamic_range
-        images = [xp.clip(image + gain, None, 0.0) for image in images]
+        seen = [xp.clip(image + gain, black, 0.0) for image in images]
+        aims = [xp.clip(image + gain, black - BELOW_BLACK_DB, 0.0) for image in images]
         found: list[Sample] = []
-        for look, image in enumerate(images):
-            sample = {"y": xp.clip(image, black, None)}
-            if "y2" in self.needs:
-                sample["y2"] = xp.clip(images[look - 1], black - BELOW_BLACK_DB, None)
-            if truth is not None:
-                sample["x"] = xp.clip(truth + gain, black - BELOW_BLACK_DB, 0.0)
+        for number, other in partners(self.pair, len(images)):
+            sample = {"y": seen[number]}
+            if self.pair:
+                sample[self.pair] = aims[other]
+            if "others" in self.needs:
+                sample["others"] = (sum(aims) - aims[number]) / (len(aims) - 1)
+            if truths[number] is not None:
+                sample["x"] = xp.clip(truths[number] + gain, black - BELOW_BLACK_DB, 0.0)
             found.append(sample)
         return found
+
+
+#: What a phantom lacks that has one image where a pair is needed.
+_CURES = {
+    "y2": "raise looks",
+    "next": "add sweep: {slices: 3, step: 1 mm} with scatterers: {model: volume}, or take --sim training-sweep",
+    "steered": "add angles: [-10 deg, 10 deg] with transmit: {type: plane}, or take --sim training-angles",
+}
+
+
+def partners(pair: str, count: int) -> list[tuple[int, int]]:
+    """Which of a scene's images are given, and what each is paired with; pair: key of the second, "" for none.
+
+    Looks are all alike. Slices are paired with their neighbours, both ways round; angles with those half of them away,
+    which share least of their speckle.
+
+    >>> partners("next", 3)
+    [(0, 1), (1, 0), (1, 2), (2, 1)]
+    >>> partners("steered", 3)
+    [(0, 1), (1, 0), (1, 2), (2, 1), (2, 0), (0, 2)]
+    """
+    if PAIRS.get(pair, "look") == "look":
+        return [(number, (number - 1) % count) for number in range(count)]
+    if pair == "next":
+        one_way = [(number, number + 1) for number in range(count - 1)]
+    else:
+        one_way = [(number, (number + count // 2) % count) for number in range(count)]
+    return list(dict.fromkeys(both for here, there in one_way for both in ((here, there), (there, here))))
 
 
 def _on_scale(picture: Any, white: float) -> Any:
@@ -133,7 +196,9 @@ class DeviceFeed:
     """
 
     def __init__(self, source: Simulation, device: str, *, start: int = 0, workers: int = 1) -> None:
-        source.refuse_single_looks()
+        source.refuse_single_images()
+        if source.pair in ("next", "steered"):
+            raise ConfigError(f"simulate_on: {KEYS[source.pair]} is made by the CPU only; leave it out")
         first, self._skipped = divmod(start, _AT_ONCE)
         self._source, self._ready = source, deque[list[Sample]]()
         self._batches = Batches(
@@ -173,7 +238,8 @@ class DeviceFeed:
                 dynamic_range, white = RANGE_DB, 255 if batch.display.dtype == torch.uint8 else 1
                 images = _on_scale(batch.display[k], white)
                 truth = None if batch.display_truth is None else _on_scale(batch.display_truth[k], white)
-            found.append(self._source.samples(tuple(images), truth, gain, dynamic_range))
+            images = tuple(images)
+            found.append(self._source.samples(images, [truth] * len(images), gain, dynamic_range))
         return found
 
 

@@ -7,7 +7,7 @@ import inspect
 from s2s.methods import METHODS, method_class, settings_of
 from s2s.methods.base import KEYS, Method
 
-_SHORT = {"y": "images", "y2": "second looks", "x": "truth"}
+_SHORT = {"y": "images", "y2": "second looks", "others": "other looks", "x": "truth"}
 
 
 def list_methods() -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from s2s.data import BELOW_BLACK_DB, Sample
+from s2s.data import partners as pairs_of
 from s2s.images import READERS, Stated, open_image
+from s2s.images.hdf5 import Shown
 from s2s.images.image import shown_db
+from s2s.methods.base import KEYS, PAIRS
 from usim.errors import ConfigError, DataError
 from usim.io.dataset import open_frames, rows_of
 from usim.phantom.draw import addressed
@@ -32,6 +36,7 @@ class Recordings:
 
     items: (path, frame in it).  needs: keys of a sample; `x` exists in data of usim only.  stated: what is known of
     the pictures' numbers.  seed: of the order.  note: what was assumed about the pictures, in words; "" for nothing.
+    partners: frames of the same file that an item makes pairs with, where pairs are needed.
     """
 
     items: tuple[tuple[str, int], ...]
@@ -39,6 +44,7 @@ class Recordings:
     stated: Stated
     seed: int
     note: str = ""
+    partners: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -48,10 +54,8 @@ class Recordings:
 
         Raises ConfigError when they can't give what is needed, DataError for one that can't be read.
         """
-        if "y2" in needs:
-            raise ConfigError(
-                "--data: no independent looks at one scene (y2) are read from files; use --sim, or another method"
-            )
+        if "others" in needs:
+            raise ConfigError(f"--data: {KEYS['others']} is not read from files; use --sim, or another method")
         notes: list[str] = []
         items = [item for path in paths for item in _items(Path(path), stated, notes)]
         pictures = [path for path, _ in items if Path(path).suffix.lower() in PICTURES]
@@ -60,7 +64,29 @@ class Recordings:
                 f"--data: {pictures[0]} has no truth to learn from (x); use data of usim or --sim, or another method"
             )
         more = f"; {len(notes) - 1} more by the same rules" if len(notes) > 1 else ""
-        return cls(tuple(items), needs, stated, seed, notes[0] + more if notes else "")
+        found = cls(tuple(items), needs, stated, seed, notes[0] + more if notes else "")
+        pair = next((key for key in PAIRS if key in needs), "")
+        return found._paired(pair) if pair else found
+
+    def _paired(self, pair: str) -> Recordings:
+        """The same with those images alone that have a partner; raises ConfigError where there are none."""
+        partners: dict[tuple[str, int], tuple[int, ...]] = {}
+        for path in dict.fromkeys(path for path, _ in self.items):
+            frames = open_image(path, self.stated).frames
+            groups = [list(range(len(frames)))] if pair == "next" else []
+            if isinstance(frames, Shown):
+                groups = _alike(path, PAIRS[pair])
+            for group in groups:
+                for here, there in pairs_of(pair, len(group)):
+                    if here != there:
+                        partners[path, group[here]] = (*partners.get((path, group[here]), ()), group[there])
+        items = tuple(item for item in self.items if item in partners)
+        if not items:
+            raise ConfigError(
+                f"--data: {self.items[0][0]}: no frame comes with {KEYS[pair]} ({pair}); {_HELD[pair]}, or use --sim, "
+                "or another method"
+            )
+        return replace(self, items=items, partners=partners)
 
     def open(self) -> Callable[[int], list[Sample]]:
         """Return the function that reads the samples of a scene; scenes go on for ever, epoch after epoch."""
@@ -69,25 +95,56 @@ class Recordings:
         def samples(index: int) -> list[Sample]:
             epoch, place = divmod(index, len(self.items))
             path, frame = self.items[addressed(self.seed, epoch).permutation(len(self.items))[place]]
-            return [opened(path)(frame)]
+            read = opened(path)
+            return [read(frame, other) for other in self.partners.get((path, frame), (frame,))]
 
         return samples
 
-    def _reader(self, path: str) -> Callable[[int], Sample]:
-        if "x" not in self.needs:
-            image = open_image(path, self.stated)
-            return lambda index: {"y": shown_db(image.inside(image.frames[index]), image.domain).astype(np.float32)}
+    def _reader(self, path: str) -> Callable[[int, int], Sample]:
+        """The function that reads the sample of a frame and of its partner, which is the frame itself without pairs."""
+        pair = next((key for key in PAIRS if key in self.needs), "")
+        image = open_image(path, self.stated)
+
+        def shown(index: int, other: int) -> Sample:
+            seen = {"y": index} | ({pair: other} if pair else {})
+            frames = {key: image.inside(image.frames[number]) for key, number in seen.items()}
+            return {key: shown_db(frame, image.domain).astype(np.float32) for key, frame in frames.items()}
+
+        if not isinstance(image.frames, Shown) or self.needs == ("y",):
+            return shown
         frames = open_frames(path)
 
-        def sample(index: int) -> Sample:
+        def known(index: int, other: int) -> Sample:
             frame = frames[index]
-            black = -float(self.stated.dynamic_range or frame.params["scene"]["image"]["dynamic_range"])
-            return {
-                "y": np.maximum(frame.bmode, np.float32(black)),
-                "x": np.clip(frame.truth.bmode, black - BELOW_BLACK_DB, 0.0),
-            }
+            black = np.float32(-float(self.stated.dynamic_range or frame.params["scene"]["image"]["dynamic_range"]))
+            sample = {"y": np.maximum(frame.bmode, black)}
+            aims = {"x": frame.truth.bmode} if "x" in self.needs else {}
+            aims |= {pair: frames[other].bmode} if pair else {}
+            return sample | {key: np.clip(aim, black - BELOW_BLACK_DB, 0.0) for key, aim in aims.items()}
 
-        return sample
+        return known
+
+
+#: Where frames come with a partner.
+_HELD = {
+    "y2": "data of usim with looks: 2 or more holds such pairs",
+    "next": "clips and data of usim with a sweep hold such pairs",
+    "steered": "data of usim with angles holds such pairs",
+}
+
+
+def _alike(path: str, part: str) -> list[list[int]]:
+    """Numbers of the frames of a dataset that differ in one part of their place alone, in the order of that part."""
+    places = open_frames(path).places()
+    own = places.pop(part)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    met: Counter[tuple[int, ...]] = Counter()
+    for number, (value, *rest) in enumerate(zip(own.tolist(), *(p.tolist() for p in places.values()), strict=True)):
+        place = (value, *rest)
+        # Shards of several runs have the same places: what was met before belongs to another scene.
+        groups.setdefault((met[place], *rest), []).append(number)
+        met[place] += 1
+    return [sorted(group, key=lambda number: own[number]) for group in groups.values()]
 
 
 def _items(path: Path, stated: Stated, notes: list[str]) -> Sequence[tuple[str, int]]:

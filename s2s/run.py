@@ -65,11 +65,11 @@ class Request:
     phantom: path or name of what is simulated.  data: files or folders to learn from instead; the phantom then only
     judges.  stated: domain, dynamic_range and white of the data, where known.  steps or minutes: when to end; the
     preset's steps when neither is given.  changes: fields of Training to replace.  reuse: how often a pixel is shown
-    on average.  looks: independent draws per simulated scene.  judge: phantoms that judge; `phantom` itself when none
-    is named.  held_out: frames of each that judge.  patience: validations without a gain after which the training is
-    brought to its end; 0 for never.  adapt: weights to begin with, adapted to `data` and judged without truth.
-    recipe: its name, where the request is that of one.  simulate_on: what makes the images, cpu or the device that
-    trains.
+    on average.  looks: independent draws per simulated scene; the method's own number for None.  judge: phantoms that
+    judge; `phantom` itself when none is named.  held_out: frames of each that judge.  patience: validations without a
+    gain after which the training is brought to its end; 0 for never.  adapt: weights to begin with, adapted to `data`
+    and judged without truth.  recipe: its name, where the request is that of one.  simulate_on: what makes the images,
+    cpu or the device that trains.
     """
 
     method: str = "speckle2self"
@@ -83,7 +83,7 @@ class Request:
     changes: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     reuse: float = 4.0
-    looks: int = 2
+    looks: int | None = None
     judge: tuple[str, ...] = ()
     held_out: int = 4
     patience: int = 0
@@ -206,16 +206,17 @@ class Run:
         return HeldOut.simulate(suites, self.request.seed, self.request.held_out)
 
     def _source(self) -> Source:
-        needs, request = self.state.method.needs, self.request
+        method, request = self.state.method, self.request
+        needs, looks = method.needs, request.looks or method.looks
         if request.data:
             recordings = Recordings.of(request.data, needs, Stated(**request.stated), request.seed)
             if request.adapt:
                 recordings, self.unseen = split(recordings)
             return recordings
         training = self.plan.training
-        return Simulation(
-            self.phantom, training_seed(request.seed), needs, request.looks, training.gain, training.screens
-        )
+        simulated = Simulation(self.phantom, training_seed(request.seed), needs, looks, training.gain, training.screens)
+        simulated.refuse_single_images()
+        return simulated
 
     def train(self, check: Callable[[], None], ending: Ending = _until_it_ends) -> Path:
         """Train to the end and return the path of the best checkpoint.
@@ -427,7 +428,8 @@ def training_of(kind: type[Method], request: Request) -> Training:
     if request.data and request.simulate_on == "device":
         raise ConfigError("simulate_on: images from files are not simulated; leave it out")
     limits = {"batch": (1, 4096), "accumulate": (1, 4096), "crop": (0, 8192), "rate": (0.0, 1.0), "steps": (1, 10**9)}
-    asked = {"seed": (0, 2**63 - 1), "reuse": (0.01, 1e6), "looks": (1, 1000), "held_out": (1, 10**6)}
+    asked = {"seed": (0, 2**63 - 1), "reuse": (0.01, 1e6), "held_out": (1, 10**6)}
+    asked |= {"looks": (1, 1000)} if request.looks is not None else {}
     asked["patience"] = (0, VALIDATIONS_WATCHED)
     values = [(name, getattr(training, name), *limit) for name, limit in limits.items()]
     values += [(name, getattr(request, name), *limit) for name, limit in asked.items()]

@@ -88,14 +88,15 @@ def _decibel(intensity: Image, clip: bool) -> Image:
 
 @dataclass(frozen=True)
 class ToyScenes:
-    """Toy scenes without end as a source of training samples (s2s.data.Source): two looks each, and the clean image.
+    """Toy scenes without end as a source of training samples (s2s.data.Source): looks, and the clean image.
 
-    seed: of the scenes.  needs: keys of a sample.  iid: with white speckle.
+    seed: of the scenes.  needs: keys of a sample.  iid: with white speckle.  looks: independent draws of each scene.
     """
 
     seed: int
     needs: tuple[str, ...]
     iid: bool = False
+    looks: int = 2
 
     def open(self) -> Callable[[int], list[dict[str, NDArray[np.float32]]]]:
         """Return the function that draws the samples of scene number 0, 1, 2, ..."""
@@ -103,10 +104,17 @@ class ToyScenes:
         def samples(index: int) -> list[dict[str, NDArray[np.float32]]]:
             generator = addressed(self.seed, index)
             scene = toy_scene(generator)
-            looks = toy_looks(scene, generator, looks=2, iid=self.iid, clip=False)
+            looks = toy_looks(scene, generator, looks=self.looks, iid=self.iid, clip=False)
             clean = toy_clean(scene, iid=self.iid, clip=False)
-            pairs = zip(looks, reversed(looks), strict=True)
-            every = [{"y": np.clip(look, -RANGE_DB, 0.0), "y2": other, "x": clean} for look, other in pairs]
+            every = [
+                {
+                    "y": np.clip(look, -RANGE_DB, 0.0),
+                    "y2": looks[number - 1],
+                    "others": np.mean([other for other in looks if other is not look], axis=0),
+                    "x": clean,
+                }
+                for number, look in enumerate(looks)
+            ]
             return [{key: sample[key].astype(np.float32) for key in self.needs} for sample in every]
 
         return samples

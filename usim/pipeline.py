@@ -94,9 +94,9 @@ class Renderer:
         elevation = scene.sweep.elevations[view.slice] if scene.sweep else 0.0
         return Stage(scene, settings[number], given, time, elevation, settings)
 
-    def image(self, index: int, look: int = 0) -> NDArray[np.float32]:
-        """B-mode (Z, X) of scene `index` in dB, without its truth, which costs as much again."""
-        amplitude, converted = self._detect(index, View(look))[0], _conversion(self._scene(index))
+    def image(self, index: int, look: int = 0, *, slice: int = 0, angle: int = 0, time: int = 0) -> NDArray[np.float32]:
+        """B-mode (Z, X) of a view of scene `index` in dB, without its truth, which costs as much again."""
+        amplitude, converted = self._detect(index, View(look, slice, angle, time))[0], _conversion(self._scene(index))
         return log_compress(amplitude) if converted is None else picture_of(amplitude, converted)[0]
 
     def frame(self, number: int) -> Frame:

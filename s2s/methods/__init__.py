@@ -32,6 +32,7 @@ METHODS = {
     "obnlm": "s2s.methods.obnlm:Obnlm",
     "noise2true": "s2s.methods.noise2true:Noise2True",
     "noise2noise": "s2s.methods.noise2noise:Noise2Noise",
+    "speckle2speckle": "s2s.methods.speckle2speckle:Speckle2Speckle",
     "noise2void": "s2s.methods.noise2void:Noise2Void",
     "structn2v": "s2s.methods.structn2v:StructN2V",
     "noise2self": "s2s.methods.noise2self:Noise2Self",

@@ -25,8 +25,14 @@ SPECKLE = SPECKLE_DB / RANGE_DB
 KEYS: Mapping[str, str] = {
     "y": "noisy images",
     "y2": "a second, independent look at each scene",
+    "others": "the mean in dB of all other independent looks at each scene",
+    "next": "the neighbouring slice of a volume",
+    "steered": "the same scatterers seen from another steering angle",
     "x": "the image without speckle (truth/bmode)",
 }
+
+#: Keys of a second image of what `y` shows, and the part of a view (usim.phantom.views) in which the two differ.
+PAIRS: Mapping[str, str] = {"y2": "look", "next": "slice", "steered": "angle"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ class Training:
 class Method(nn.Module):
     """Base of all methods. Its keyword arguments are its settings; PRESETS names good ones.
 
-    needs: keys of the batch that `loss` reads; empty for a filter.  domain: the scale it works on, see s2s.domain.
+    needs: keys of the batch that `loss` reads; empty for a filter.  looks: independent draws of a simulated scene that
+    a training asks for.  domain: the scale it works on, see s2s.domain.
     multiple, smallest: height and width that `infer` sees are multiples of the one, and not below the other.
     halo: an output pixel depends on no pixel further away than this; None when it depends on the whole image, so that
     it can't be tiled.
@@ -75,7 +82,8 @@ class Method(nn.Module):
     name, preset, settings: filled in by `s2s.methods.make`.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("y",)
+    needs: tuple[str, ...] = ("y",)
+    looks: int = 2
     domain: ClassVar[Scale] = "db"
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     TRAINING: ClassVar[dict[str, Training]] = {"default": Training()}

@@ -40,6 +40,7 @@ class Polyphase(Method):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         self.inner = self.wrapped(**settings)
+        self.needs, self.looks = self.inner.needs, self.inner.looks
         self.fit_steps, self.keeps_statistics = self.inner.fit_steps, self.inner.keeps_statistics
         self.multiple = math.lcm(*self.phases) * self.inner.multiple
         self.smallest = max(self.phases) * self.inner.smallest

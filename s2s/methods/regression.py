@@ -57,7 +57,7 @@ class Regression(Method):
     ) -> None:
         super().__init__()
         self.fit_steps = whole("fit", fit, 0, 1_000_000)
-        if self.fit_steps and self.needs != ("y",):
+        if self.fit_steps and type(self).needs != ("y",):
             raise ValueError(f"fit is {fit}; an image alone does not hold what it learns from; train it")
         self.net = UNet(
             self.channels,

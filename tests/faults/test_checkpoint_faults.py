@@ -467,7 +467,7 @@ TINY = ["--method", "noise2true", "--preset", "toy"]
         (["--sim", "gone.yaml"], 2, "gone.yaml: no such file"),
         (["--sim", "typo.yaml"], 2, "typo.yaml:2:64: image.dynamic_rang: unknown key; did you mean 'dynamic_range'"),
         (["--data", "pictures", "--judge", "typo.yaml"], 2, "typo.yaml:2:64: "),
-        (["--data", "pictures", "--method", "noise2noise"], 2, "no independent looks"),
+        (["--data", "pictures", "--method", "noise2noise"], 2, "no frame comes with a second, independent look"),
         (["--data", "pictures", "--method", "noise2true"], 2, "has no truth to learn from"),
         (["--data", "empty"], 3, "no images in this folder"),
         (["--data", "gone"], 3, "gone: cannot read"),

@@ -487,9 +487,9 @@ def test_only_some_of_many_files_are_kept(files, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "needs", "error", "text"),
     [
-        ("pictures", ("y", "y2"), ConfigError, "no independent looks"),
+        ("pictures", ("y", "y2"), ConfigError, "no frame comes with a second, independent look"),
         ("pictures", ("y", "x"), ConfigError, r"a\.png has no truth"),
-        ("data", ("y", "y2"), ConfigError, "no independent looks"),
+        ("data", ("y", "y2"), ConfigError, "no frame comes with a second, independent look"),
         ("empty", ("y",), DataError, "empty: no images in this folder"),
         ("gone.png", ("y",), DataError, r"gone\.png: cannot read"),
         ("pictures/notes.txt", ("y",), DataError, r"notes\.txt: a file of another kind"),
