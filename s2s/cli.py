@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from s2s.benchmark_command import benchmark
 from usim.console import print_surroundings, program_group, run_console, start
 
 
@@ -481,6 +482,9 @@ def _command(context: click.Context) -> str:
             before = [f"--{name.replace('_', '-')}"] if isinstance(parameter, click.Option) else []
             words += [word for one in (value if isinstance(value, tuple) else (value,)) for word in (*before, f"{one}")]
     return shlex.join(words)
+
+
+cli.add_command(benchmark)
 
 
 def main(arguments: list[str] | None = None) -> int:

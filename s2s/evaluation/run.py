@@ -141,7 +141,8 @@ class Job:
     """What a process needs to judge scenes: where they come from and which methods; picklable.
 
     specs: what `s2s.load` takes, by label.
-    pictures: how many scenes of each suite are kept to be looked at.  sweep: whether methods are swept.
+    pictures: how many scenes of each suite are kept to be looked at.  sweep: whether methods are swept.  controls:
+    whether controls are judged beside them.
     """
 
     source: Source
@@ -149,11 +150,13 @@ class Job:
     device: str = "cpu"
     pictures: int = 1
     sweep: bool = True
+    controls: bool = True
 
     def __call__(self) -> Callable[[tuple[str, int], Callable[[Any], None]], Judgement]:
         """Return the function that judges a scene."""
         denoisers = {label: load(spec, device=self.device) for label, spec in self.specs.items()}
-        methods, sweeps = with_controls(functions(denoisers)), strengths(denoisers) if self.sweep else {}
+        sweeps = strengths(denoisers) if self.sweep else {}
+        methods = with_controls(functions(denoisers)) if self.controls else functions(denoisers)
         make = self.source.open()
 
         def work(item: tuple[str, int], report: Callable[[Any], None]) -> Judgement:
@@ -272,7 +275,7 @@ def _picture(case: Case, task: Task, images: Mapping[str, Image], maps: Mapping[
     return Picture(
         case.suite,
         case.scene,
-        {NOISY: shown[NOISY], **shown, "truth": view.truth_db.astype(np.float32)},
+        {NOISY: task.given, **shown, "truth": view.truth_db.astype(np.float32)},
         view.x,
         view.z,
         view.dynamic_range,

@@ -297,17 +297,19 @@ def tune(
     workers: int = 1,
     listen: Callable[[Event], None] = lambda event: None,
     about: Mapping[str, Any] | None = None,
+    by: Sequence[By] = (),
 ) -> Tuning:
     """Choose the settings of filters by the truth where there is one, and without it.
 
     methods: names.  workers: processes.  listen: told of every settings that are tried, and of every search that ends.
+    by: the ways of choosing; all that the images allow for none.
     Raises ConfigError for a method that can't be tuned, DataError for images that can't serve, and ResourceError when
     a process was ended from outside.
     """
     names = refuse_methods(methods)
     # Hidden pixels take the longest, and the slow filters come last in the registry: a process that begins with them
     # is not the one that all wait for.
-    items = [(name, by) for by in ways(scenes) for name in reversed(names)]
+    items = [(name, way) for way in by or ways(scenes) for name in reversed(names)]
     found: dict[tuple[str, By], Choice] = {}
 
     def hear(event: Event) -> None:
@@ -321,7 +323,7 @@ def tune(
         listen(event)
 
     map_items(Job(scenes), items, workers, hear)
-    return Tuning(tuple(found[name, by] for name in names for by in WAYS if (name, by) in found), dict(about or {}))
+    return Tuning(tuple(found[name, way] for name in names for way in WAYS if (name, way) in found), dict(about or {}))
 
 
 def ways(scenes: Scenes) -> tuple[By, ...]:

@@ -31,21 +31,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s2s.methods.base import SPECKLE
 from s2s.methods.limits import flag, whole
-from s2s.methods.masks import donut, mean_over, phase
-from s2s.methods.regression import HIDING, Regression
+from s2s.methods.masks import donut, phase
+from s2s.methods.regression import BlindSpot
 
 
-class Noise2Self(Regression):
+class Noise2Self(BlindSpot):
     """Regression of one phase of a grid on the rest.
 
     period: rows and columns of the grid; one pixel in period^2 is hidden.  invariant: in use every pixel is found
     without being seen, in period^2 passes.
     """
-
-    needs = ("y",)
-    PRESETS = HIDING
 
     def __init__(self, period: int = 4, invariant: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
@@ -53,16 +49,14 @@ class Noise2Self(Regression):
         if invariant:  # the neighbours that replace a pixel, and tiles that begin where the grid does
             self.halo, self.multiple = self.net.halo + 1, math.lcm(self.multiple, period)
 
-    def unseen(self, y: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
-        """The estimate with one phase hidden, and that phase."""
-        asked = phase(y, self.period, number)
-        return self.estimate(torch.where(asked, donut(y), y)), asked
+    def hide(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 1, H, W) with one phase, drawn anew, replaced by the mean of its neighbours, and that phase."""
+        return self.without(y, torch.randint(self.period**2, (), device=y.device))
 
-    def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
-        """Squared error of one phase."""
-        y = batch["y"]
-        found, asked = self.unseen(y, torch.randint(self.period**2, (), device=y.device))
-        return mean_over(((found - y) / SPECKLE).square(), asked)
+    def without(self, y: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Images with the phase of a number replaced, and that phase."""
+        asked = phase(y, self.period, number)
+        return torch.where(asked, donut(y), y), asked
 
     def estimate_for_use(self, y: Tensor) -> Tensor:
         """One pass, or all phases put together."""
@@ -70,6 +64,6 @@ class Noise2Self(Regression):
             return self.estimate(y)
         clean = torch.zeros_like(y)
         for number in range(self.period**2):
-            found, asked = self.unseen(y, number)
-            clean = torch.where(asked, found, clean)
+            given, asked = self.without(y, number)
+            clean = torch.where(asked, self.estimate(given), clean)
         return clean

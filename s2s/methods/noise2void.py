@@ -29,33 +29,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s2s.methods.base import SPECKLE
 from s2s.methods.limits import whole
-from s2s.methods.masks import mean_over, nearby, scattered
-from s2s.methods.regression import HIDING, Regression
+from s2s.methods.masks import nearby, scattered
+from s2s.methods.regression import BlindSpot
 
 
-class Noise2Void(Regression):
+class Noise2Void(BlindSpot):
     """Regression of replaced pixels on their surroundings.
 
     box: one pixel is replaced in every box x box; 8 is 1.6 %.  reach: rows and columns to the pixels whose values
     replace it; 2 is a square of 5 x 5.
     """
 
-    needs = ("y",)
-    PRESETS = HIDING
-
     def __init__(self, box: int = 8, reach: int = 2, **settings: Any) -> None:
         super().__init__(**settings)
         self.box, self.reach = whole("box", box, 2, 64), whole("reach", reach, 1, 16)
 
     def hide(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 1, H, W) with pixels hidden, and the pixels of which the network is asked: bool of their shape."""
+        """Images (B, 1, H, W) with scattered pixels replaced by others near them, and these pixels."""
         asked = scattered(y, self.box)
         return torch.where(asked, nearby(y, self.reach), y), asked
-
-    def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
-        """Squared error at the pixels that the network was asked for."""
-        y = batch["y"]
-        given, asked = self.hide(y)
-        return mean_over(((self.estimate(given) - y) / SPECKLE).square(), asked)

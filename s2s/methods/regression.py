@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from s2s.methods.base import SPECKLE, Method, Training
 from s2s.methods.bright import keep_bright
 from s2s.methods.limits import flag, number, whole
+from s2s.methods.masks import mean_over
 from s2s.nets.unet import UNet
 
 #: Middle and spread of B-mode images on the scale 1 + dB / 60; constants, so that tiles and video frames agree.
@@ -92,3 +93,20 @@ class Regression(Method):
     def error(self, batch: dict[str, Tensor], target: str) -> Tensor:
         """Mean squared difference between the estimate from `y` and batch[target], in units of speckle variance."""
         return ((self.estimate(batch["y"]) - batch[target]) / SPECKLE).square().mean()
+
+
+class BlindSpot(Regression):
+    """Regression of pixels that were hidden on what was left of their image; `hide` says which."""
+
+    needs = ("y",)
+    PRESETS = HIDING
+
+    def hide(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 1, H, W) with pixels hidden, and the pixels of which the network is asked: bool of their shape."""
+        raise NotImplementedError
+
+    def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
+        """Squared error at the pixels that the network was asked for."""
+        y = batch["y"]
+        given, asked = self.hide(y)
+        return mean_over(((self.estimate(given) - y) / SPECKLE).square(), asked)

@@ -30,11 +30,10 @@ from torch import Tensor
 
 from s2s.methods.limits import cell_of
 from s2s.methods.masks import anywhere, blocks, grown, places
-from s2s.methods.noise2void import Noise2Void
-from s2s.methods.regression import HIDING
+from s2s.methods.regression import HIDING, BlindSpot
 
 
-class StructN2V(Noise2Void):
+class StructN2V(BlindSpot):
     """Noise2Void that hides a cell about each pixel it asks for.
 
     cell: rows and columns, odd, that are hidden about each pixel: as far as speckle is correlated, both ways.

@@ -29,20 +29,24 @@ EDGES = "evaluation/edges"
 LADDER = "evaluation/contrast-ladder"
 
 
-def write_report(evaluation: Evaluation, path: str | Path, title: str = "Denoisers against the truth") -> None:
+def write_report(
+    evaluation: Evaluation, path: str | Path, title: str = "Denoisers against the truth", first: Sequence[Section] = ()
+) -> None:
     """Write an evaluation to `path` as one self-contained HTML page, whole or not at all.
 
+    first: sections before all others.
     Raises ResourceError when the file can't be written.
 
     >>> write_report(evaluation, "report.html")  # doctest: +SKIP
     """
-    write_text(Path(path), page(evaluation, title))
+    write_text(Path(path), page(evaluation, title, first))
 
 
-def page(evaluation: Evaluation, title: str) -> str:
-    """The page as text."""
+def page(evaluation: Evaluation, title: str, first: Sequence[Section] = ()) -> str:
+    """The page as text; first: sections before all others."""
     scores = Scores(evaluation)
     sections = [
+        *first,
         Section("Verdict", findings.verdict_text(scores)),
         Section("Side by side", _side_by_side(scores)),
         Section("Scores", note(_COLUMNS) + tables.score_tables(scores)),

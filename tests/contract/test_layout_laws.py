@@ -15,7 +15,8 @@ SOURCES = [path for package in ("usim", "s2s") for path in sorted((ROOT / packag
 #: Floors of the house, top first: s2s stands on usim. A module may import from its own floor or below.
 FLOORS = (
     ("s2s.cli", "s2s.__main__"),
-    ("s2s.progress", "s2s.export"),
+    ("s2s.progress", "s2s.export", "s2s.benchmark_command"),
+    ("s2s.benchmark",),
     (
         "s2s.ask",
         "s2s.adapt",
@@ -94,6 +95,7 @@ FILES_BELONG_TO = {
 }
 FILES_BELONG_TO |= {"usim.match", "usim.resume", "usim.export", "usim.cluster_worker"}
 FILES_BELONG_TO |= {
+    "s2s.benchmark",
     "s2s.evaluation",
     "s2s.report",
     "s2s.run",

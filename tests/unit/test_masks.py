@@ -176,7 +176,7 @@ def test_noise2self_is_j_invariant():
     """The diagonal of the Jacobian is zero on the hidden phase, and in use with `invariant`."""
     method = random_method("noise2self", invariant=True, depth=1)
     y = torch.rand(1, 1, 16, 16, dtype=torch.float64)
-    for hidden in (lambda y: method.unseen(y, 6)[0], method.infer):
+    for hidden in (lambda y: method.estimate(method.without(y, 6)[0]), method.infer):
         jacobian = torch.autograd.functional.jacobian(hidden, y).view(256, 256)
         asked = phase(y, 4, 6).flatten() if hidden != method.infer else torch.ones(256, dtype=torch.bool)
         assert jacobian.abs().sum(1)[asked].min() > 0

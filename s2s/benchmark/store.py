@@ -1,0 +1,106 @@
+"""Judged scenes as files, so that an interrupted benchmark goes on where it was: JSON, and the pictures as NPZ."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s2s.evaluation.export import finite
+from s2s.evaluation.files import write_text
+from s2s.evaluation.results import Failure, Picture, Row
+from s2s.evaluation.run import Judgement
+from usim.errors import DataError
+from usim.io.atomic import write_atomic
+
+#: Pictures are cut to so many pixels in the middle: reports hold those of some thirty methods.
+SHOWN = 256
+
+
+def save(path: Path, judgement: Judgement) -> None:
+    """Write a judged scene to PATH.json, and its picture, cut to its middle, to PATH.npz; raises ResourceError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if judgement.picture is not None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **_arrays(judgement.picture))
+        write_atomic(_ending(path, ".npz"), buffer.getvalue())
+    content = {
+        "suite": judgement.suite,
+        "scene": judgement.scene,
+        "rows": [asdict(row) for row in judgement.rows],
+        "failures": [asdict(failure) for failure in judgement.failures],
+        "swept": [[*place, dict(scores)] for place, scores in judgement.swept.items()],
+        "dynamic_range": None if judgement.picture is None else judgement.picture.dynamic_range,
+    }
+    # Last: where it stands, all of the scene is there.
+    write_text(_ending(path, ".json"), json.dumps(finite(content), allow_nan=False) + "\n")
+
+
+def is_there(path: Path) -> bool:
+    """Whether `save` wrote a judged scene to a path."""
+    return _ending(path, ".json").exists()
+
+
+def read(path: Path) -> Judgement:
+    """The judged scene of `save`; raises DataError for files that are damaged."""
+    try:
+        content = json.loads(_ending(path, ".json").read_text())
+        picture = None
+        if content["dynamic_range"] is not None:
+            with np.load(_ending(path, ".npz")) as arrays:
+                picture = _picture(content, {name: arrays[name] for name in arrays.files})
+        swept = {(method, label): _numbers(scores) for method, label, scores in content["swept"]}
+        rows = [Row(**{**row, "seconds": _number(row["seconds"]), "scores": _numbers(row["scores"])})
+                for row in content["rows"]]  # fmt: skip
+        failures = [Failure(**failure) for failure in content["failures"]]
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}.json: damaged: {error}; remove it, and --resume judges the scene again") from error
+    return Judgement(content["suite"], content["scene"], tuple(rows), tuple(failures), picture, swept)
+
+
+def _ending(path: Path, ending: str) -> Path:
+    """The path with an ending; names of suites may have dots of their own."""
+    return path.with_name(path.name + ending)
+
+
+def _arrays(picture: Picture) -> dict[str, Any]:
+    rows, columns = (_middle(len(axis)) for axis in (picture.z, picture.x))
+    arrays: dict[str, Any] = {"x": picture.x[columns], "z": picture.z[rows]}
+    # The order of a zip file's members is kept, and with it that of methods.
+    for name, image in picture.images.items():
+        arrays[f"image {name}"] = image[rows, columns].astype(np.float16)
+    for kind, images in picture.maps.items():
+        arrays |= {f"map {kind}|{name}": image[rows, columns].astype(np.float16) for name, image in images.items()}
+    return arrays
+
+
+def _middle(count: int) -> slice:
+    first = max(0, (count - SHOWN) // 2)
+    return slice(first, first + SHOWN)
+
+
+def _picture(content: dict[str, Any], arrays: dict[str, Any]) -> Picture:
+    images, maps = {}, {}  # type: ignore[var-annotated]
+    for key, values in arrays.items():
+        what, _, name = key.partition(" ")
+        if what == "image":
+            images[name] = values.astype(np.float32)
+        elif what == "map":
+            kind, _, method = name.partition("|")
+            maps.setdefault(kind, {})[method] = values.astype(np.float32)
+    place = (content["suite"], content["scene"])
+    return Picture(*place, images, arrays["x"], arrays["z"], content["dynamic_range"], maps)
+
+
+def _numbers(scores: dict[str, Any]) -> dict[str, float]:
+    return {name: _number(value) for name, value in scores.items()}
+
+
+def _number(value: float | None) -> float:
+    """JSON holds neither nan nor infinity; both are None there, and no number here."""
+    return float("nan") if value is None else float(value)
