@@ -13,7 +13,7 @@ import torch
 from s2s.adapt import weights_to_adapt
 from s2s.denoise import find_device, setting
 from s2s.recipes import read_recipe
-from s2s.run import Request
+from s2s.request import Request
 from usim.errors import ConfigError
 
 #: Options of `s2s train` that replace what a preset says of its training.

@@ -310,8 +310,7 @@ def evaluate(context: click.Context, /, sim: str | None, data: Path | None, real
     files.refuse_target(json, ".json")
     files.refuse_target(csv, ".csv")
     asked = method or files.filters()
-    for line in () if method or context.obj["quiet"] else files.left_out():
-        click.echo(line, err=True)
+    _tell_left_out(context, method)
     denoisers = files.load_denoisers(asked, device)
     specs = files.specs_of(denoisers, asked)
     if real is not None:
@@ -431,8 +430,7 @@ def tune(context: click.Context, /, methods: tuple[str, ...], sim: str | None, d
         if note and not context.obj["quiet"]:
             click.echo(note, err=True)
     names = tuning.refuse_methods(methods)
-    for line in () if methods or context.obj["quiet"] else files.left_out():
-        click.echo(line, err=True)
+    _tell_left_out(context, methods)
     with _bar(context, len(names) * len(tuning.ways(scenes)), "tuning", steps=tuning.LARGEST) as listen:
         about |= files.surroundings(_command(context))
         found = tuning.tune(names, scenes, workers=workers or run.processes("cpu"), listen=listen, about=about)
@@ -441,6 +439,14 @@ def tune(context: click.Context, /, methods: tuple[str, ...], sim: str | None, d
         files.write_text(output, tuned.to_json(found))
         if not context.obj["quiet"]:
             click.echo(f"{output}: next, s2s evaluate --sim -m {output}")
+
+
+def _tell_left_out(context: click.Context, named: tuple[str, ...]) -> None:
+    """Say which filters are not installed, where none is named and all that are there are taken."""
+    from s2s.evaluation import files
+
+    for line in () if named or context.obj["quiet"] else files.left_out():
+        click.echo(line, err=True)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class Denoiser:
     """A method that is ready for images; `load` makes it.
 
     name: of the method.  method: the torch module.  checkpoint: sha256 of its file, "" for a filter.  fast: networks
-    compute in bfloat16.  fits: its weights are still to be fitted to what it cleans.
+    compute in bfloat16.  fits: its weights are still to be fitted to what it cleans.  watch: told of such a fit which
+    share of it is made; what it raises ends it.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Denoiser:
         self.method = method.to(device).eval()
         self.name, self.checkpoint, self.device, self.fast = method.name, checkpoint, torch.device(device), fast
         self.fits = fits
+        self.watch: Callable[[float], None] = lambda share: None
 
     @property
     def domain(self) -> str:
@@ -118,7 +120,7 @@ class Denoiser:
         if self.method.halo is None:
             _refuse_size(frames[0].shape, self.method, self.device)
         images = [shown_db(frames[index], domain) for index in spread(len(frames))]
-        method = fitted(self.method, images, device=str(self.device))
+        method = fitted(self.method, images, device=str(self.device), watch=self.watch)
         return Denoiser(method, device=str(self.device), fast=self.fast)
 
     def denoise_frame(

@@ -43,13 +43,17 @@ class Finish:
 
 
 class Progress(NamedTuple):
-    """How far the work is: the image that is at work, how many were finished, and the same of its frames."""
+    """How far the work is: the image that is at work, how many were finished, and the same of its frames.
+
+    fitted: share of the fit to this frame, or clip, that is made, by a method that is fitted to what it cleans.
+    """
 
     source: Path
     done: int
     images: int
     frame: int
     frames: int
+    fitted: float = 0.0
 
 
 def denoise_files(
@@ -203,6 +207,11 @@ class _Work:
         if finish.gamma is not None:
             self.about["gamma"] = f"{finish.gamma:g}, for display"
         self.pixels, self.shapes = 0, []
+        denoiser.watch = self._watch
+
+    def _watch(self, share: float) -> None:
+        self.check()
+        self.progress(self.state._replace(fitted=share))
 
     def write(self, target: Path) -> int:
         """Write the files; returns how many pixels were denoised."""
@@ -229,7 +238,8 @@ class _Work:
             denoiser = denoiser.fitted([image.inside(image.frames[k]) for k in spread(len(image.frames))], image.domain)
         for index, frame in enumerate(image.frames):
             self.check()
-            self.progress(self.state._replace(frame=index))
+            self.state = self.state._replace(frame=index)
+            self.progress(self.state)
             seen = image.inside(frame)
             clean = denoiser.denoise_frame(seen, image.domain, strength=finish.strength, extremes=extremes)
             self.pixels += seen.size

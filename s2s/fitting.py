@@ -31,9 +31,17 @@ class Given:
         return lambda index: [{"y": self.images[index % len(self.images)]}]
 
 
-def fitted(method: Method, images: Sequence[NDArray[np.floating]], *, device: str = "cpu", seed: int = 0) -> Method:
+def fitted(
+    method: Method,
+    images: Sequence[NDArray[np.floating]],
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    watch: Callable[[float], None] = lambda share: None,
+) -> Method:
     """Return a method like this one with fresh weights, fitted for `fit_steps` to images (H, W) in dB.
 
+    watch: told after every step which share of them is made; what it raises ends the fit.
     The result depends on the images and the seed alone. Raises ConfigError for a method that can't learn from noisy
     images, DataError when its loss is no number any more.
     """
@@ -57,6 +65,7 @@ def fitted(method: Method, images: Sequence[NDArray[np.floating]], *, device: st
             losses.append(logs["loss"])
             if fresh.is_fitted(losses):
                 plan.bring_forward(state.step, state.elapsed)
+            watch(state.step / method.fit_steps)
 
         fit(state, plan, pool, Feed(Given(given), workers=0), listen)
     return state.average

@@ -49,7 +49,8 @@ class Lines(Silent):
         share = _share(state)
         left = human_time((now - self.start) * (1 - share) / share) if share else "-:--"
         images = f"image {state.done + 1}/{state.images}, " if state.images > 1 else ""
-        self.tell(f"{state.source}: {images}{state.frame}/{state.frames} frames, {left} left")
+        fitted = f", fitted to {state.fitted:.0%}" if state.fitted else ""
+        self.tell(f"{state.source}: {images}{state.frame}/{state.frames} frames{fitted}, {left} left")
 
 
 class _Bar(Silent):
@@ -110,4 +111,5 @@ def show_pieces(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def _share(state: Progress) -> float:
     """Which part of the work is done, all images taken as equal."""
-    return (state.done + state.frame / state.frames) / state.images
+    # The fit to a frame is nearly all of its work, and of a clip's it is the first.
+    return (state.done + (state.frame + state.fitted) / state.frames) / state.images

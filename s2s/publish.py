@@ -19,7 +19,7 @@ from s2s.methods import method_class
 from s2s.methods.base import KEYS
 from s2s.published import WEIGHTS, published, write_weights
 from s2s.recipes import read_recipe
-from s2s.run import Request, training_of
+from s2s.request import Request, training_of
 from usim.errors import ConfigError, DataError
 from usim.io.atomic import write_atomic
 from usim.progress import human_time

@@ -3,7 +3,7 @@
     s2s train --recipe default -o runs/default
 
 A recipe has a `description` (one sentence), `limits` (what the weights can't do, for the card), and the fields of
-`s2s.run.Request`; those that are left out keep their defaults.
+`s2s.request.Request`; those that are left out keep their defaults.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from s2s.published import FOLDER
-from s2s.run import Request
+from s2s.request import Request
 from usim.errors import ConfigError
 from usim.phantom.strict_yaml import Mark, decode, pointed, read_yaml
 from usim.units import did_you_mean

@@ -17,7 +17,6 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from s2s.adapt import Unseen, begin, gentle, split
+from s2s.adapt import Unseen, begin, split
 from s2s.board import Board
 from s2s.checkpoint import BEST, load_checkpoint, save_checkpoint
 from s2s.course import Course
@@ -35,9 +34,10 @@ from s2s.evaluation.export import finite
 from s2s.held_out import HeldOut
 from s2s.images import Stated
 from s2s.methods import make, method_class
-from s2s.methods.base import Method, Training
+from s2s.methods.base import Method
 from s2s.ranks import ALONE, Ranks
 from s2s.recordings import Recordings
+from s2s.request import VALIDATIONS, VALIDATIONS_WATCHED, Request, request_from_plain, training_of
 from s2s.seeds import training_seed
 from s2s.train import Plan, State, fit
 from usim.errors import ConfigError, DataError, first_line
@@ -45,51 +45,12 @@ from usim.interrupts import TERMINATED
 from usim.io.atomic import make_folder, no_room, write_atomic
 from usim.phantom.load import Phantom, load_phantom, phantom_from_text
 from usim.progress import human_time
-from usim.units import did_you_mean
 
 #: A context that ends the process soon after a signal, and calls what it is given before.
 Ending = Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]]
 LAST, METRICS = "last.pt", "metrics.jsonl"
-PRECISIONS = ("fp32", "bf16")
-#: What makes the images of scenes: processes of the CPU, or the device that trains.
-PLACES = ("cpu", "device")
-#: Validations in a training, and in one that ends when it has converged; seconds between checkpoints beside them, and
-#: between lines that show life.
-VALIDATIONS, VALIDATIONS_WATCHED, SAVE_EVERY_S, LINE_EVERY_S = 12, 48, 60.0, 10.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a training is asked to do; equal requests give equal weights (on one machine, with steps given).
-
-    phantom: path or name of what is simulated.  data: files or folders to learn from instead; the phantom then only
-    judges.  stated: domain, dynamic_range and white of the data, where known.  steps or minutes: when to end; the
-    preset's steps when neither is given.  changes: fields of Training to replace.  reuse: how often a pixel is shown
-    on average.  looks: independent draws per simulated scene; the method's own number for None.  judge: phantoms that
-    judge; `phantom` itself when none is named.  held_out: frames of each that judge.  patience: validations without a
-    gain after which the training is brought to its end; 0 for never.  adapt: weights to begin with, adapted to `data`
-    and judged without truth.  recipe: its name, where the request is that of one.  simulate_on: what makes the images,
-    cpu or the device that trains.
-    """
-
-    method: str = "speckle2self"
-    preset: str = "default"
-    settings: dict[str, Any] = field(default_factory=dict)
-    phantom: str = "training"
-    data: tuple[str, ...] = ()
-    stated: dict[str, Any] = field(default_factory=dict)
-    steps: int | None = None
-    minutes: float | None = None
-    changes: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    reuse: float = 4.0
-    looks: int | None = None
-    judge: tuple[str, ...] = ()
-    held_out: int = 4
-    patience: int = 0
-    adapt: str = ""
-    recipe: str = ""
-    simulate_on: str = "cpu"
+#: Seconds between checkpoints beside those of validations, and between lines that show life.
+SAVE_EVERY_S, LINE_EVERY_S = 60.0, 10.0
 
 
 def _until_it_ends(last: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
@@ -172,7 +133,7 @@ class Run:
         with _fitting(folder / LAST):
             phantom = phantom_from_text(**stopped.about["phantom"])
             judges = tuple(phantom_from_text(**one) for one in stopped.about.get("judges", ()))
-            request = _request_from(stopped.about["request"])
+            request = request_from_plain(stopped.about["request"])
         run = cls(request, phantom, judges, folder, **surroundings)
         with _fitting(folder / LAST):
             run._restore(stopped.resume, stopped.method)
@@ -405,48 +366,6 @@ class Run:
             f"step {self.state.step}, {progress:.0%}, loss {recent:.4g}{scores}, {rate:.2f} steps/s, "
             f"{self._waiting():.1%} waiting for data, {human_time(left)} left"
         )
-
-
-def training_of(kind: type[Method], request: Request) -> Training:
-    """The preset's training with the request's changes; raises ConfigError for values that make no sense."""
-    if request.preset not in kind.TRAINING:
-        raise ConfigError(
-            f"{request.method}: preset {request.preset!r} is unknown; allowed are {', '.join(kind.TRAINING)}"
-        )
-    known = [field.name for field in dataclasses.fields(Training)]
-    for name in request.changes:
-        if name not in known:
-            raise ConfigError(
-                f"changes: {name!r} is unknown{did_you_mean(name, known)}; allowed are {', '.join(known)}"
-            )
-    own = kind.TRAINING[request.preset]
-    training = dataclasses.replace(gentle(own) if request.adapt else own, **request.changes)
-    if training.precision not in PRECISIONS:
-        raise ConfigError(f"precision: {training.precision!r} is unknown; allowed are {', '.join(PRECISIONS)}")
-    if request.simulate_on not in PLACES:
-        raise ConfigError(f"simulate_on: {request.simulate_on!r} is unknown; allowed are {', '.join(PLACES)}")
-    if request.data and request.simulate_on == "device":
-        raise ConfigError("simulate_on: images from files are not simulated; leave it out")
-    limits = {"batch": (1, 4096), "accumulate": (1, 4096), "crop": (0, 8192), "rate": (0.0, 1.0), "steps": (1, 10**9)}
-    asked = {"seed": (0, 2**63 - 1), "reuse": (0.01, 1e6), "held_out": (1, 10**6)}
-    asked |= {"looks": (1, 1000)} if request.looks is not None else {}
-    asked["patience"] = (0, VALIDATIONS_WATCHED)
-    values = [(name, getattr(training, name), *limit) for name, limit in limits.items()]
-    values += [(name, getattr(request, name), *limit) for name, limit in asked.items()]
-    for name, value, low, high in values:
-        if not low <= value <= high:
-            raise ConfigError(f"{name}: {value:g} is not allowed; choose from {low:g} to {high:g}")
-    if len(set(request.judge)) < len(request.judge):
-        raise ConfigError(f"judge: {', '.join(request.judge)}: a phantom is named twice; name each once")
-    if request.patience and request.held_out < 2:
-        raise ConfigError("held-out: one frame of a suite has no standard error to stop by; choose 2 or more")
-    if request.minutes is not None and not 0.0 < request.minutes < 1e6:
-        raise ConfigError(f"minutes: {request.minutes:g} is not allowed; choose a positive number")
-    return training
-
-
-def _request_from(stored: dict[str, Any]) -> Request:
-    return Request(**{key: tuple(value) if key in ("data", "judge") else value for key, value in stored.items()})
 
 
 def _as_text(phantom: Phantom) -> dict[str, str]:

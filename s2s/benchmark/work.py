@@ -26,7 +26,8 @@ from s2s.evaluation.controls import controls
 from s2s.evaluation.results import Evaluation, Picture
 from s2s.evaluation.run import Job, Judgement, collect, gather, processes, refuse_failures
 from s2s.metrics.judged import IMAGE
-from s2s.run import LAST, Ending, Request, Run
+from s2s.request import Request
+from s2s.run import LAST, Ending, Run
 from s2s.seeds import tuning_seed
 from usim.errors import ConfigError, DataError, ResourceError
 from usim.io.folder import held

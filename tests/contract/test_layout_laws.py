@@ -26,6 +26,7 @@ FLOORS = (
         "s2s.evaluation",
         "s2s.report",
         "s2s.run",
+        "s2s.request",
         "s2s.files",
         "s2s.folders",
         "s2s.listing",

@@ -15,7 +15,8 @@ import torch
 from s2s.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from s2s.cli import main
 from s2s.methods import make
-from s2s.run import Request, Run
+from s2s.request import Request
+from s2s.run import Run
 from usim.errors import ConfigError, DataError, ResourceError
 
 PHANTOM = """\

@@ -18,7 +18,8 @@ from s2s.images import Stated
 from s2s.methods import make
 from s2s.methods.base import Training
 from s2s.recordings import Recordings
-from s2s.run import VALIDATIONS, Request, Run
+from s2s.request import VALIDATIONS, Request
+from s2s.run import Run
 from s2s.toy import toy_looks, toy_scene
 from usim.errors import ConfigError, DataError
 

@@ -16,7 +16,8 @@ from s2s.course import LEAST_FALL_DB, Course, exceeds, gain
 from s2s.held_out import HeldOut, Scores
 from s2s.methods import METHODS
 from s2s.methods.base import Method, Training
-from s2s.run import VALIDATIONS_WATCHED, Request, Run
+from s2s.request import VALIDATIONS_WATCHED, Request
+from s2s.run import Run
 from s2s.seeds import held_out_seed, judged_seed, training_seed, tuning_seed
 from s2s.train import DECAY, WARM_UP, Plan
 from usim.errors import ConfigError

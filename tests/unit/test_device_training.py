@@ -11,7 +11,8 @@ from trainings import SURROUNDINGS, lines, stop_after
 from s2s.data import DeviceFeed, Pool, Simulation
 from s2s.methods import make
 from s2s.methods.base import Training
-from s2s.run import Request, Run
+from s2s.request import Request
+from s2s.run import Run
 from usim.errors import ConfigError
 from usim.phantom.load import phantom_from_text
 

@@ -11,6 +11,8 @@ from s2s.checkpoint import save_checkpoint
 from s2s.cli import main
 from s2s.denoise import Denoiser
 from s2s.domain import RANGE_DB
+from s2s.files import denoise_files
+from s2s.images import Stated
 from s2s.methods import make
 from s2s.methods.base import SPECKLE
 from s2s.methods.zs_n2n import halves
@@ -212,3 +214,23 @@ def test_the_network_has_the_published_size_and_its_loss_is_that_of_the_paper():
     assert torch.equal(method.infer(y), y)
     expected = float(((first - second) ** 2).mean()) / SPECKLE**2
     assert float(method.loss({"y": y}, 0.0).detach()) == pytest.approx(expected)
+
+
+def test_a_fit_says_how_far_it_is_and_can_be_ended(tmp_path, noisy):
+    np.save(tmp_path / "a.npy", noisy)
+    denoiser, seen = s2s.load("zs-n2n:fit=4,width=4"), []
+    (made,) = denoise_files([tmp_path / "a.npy"], denoiser, stated=Stated(), progress=seen.append)
+    assert made[0].is_file()
+    assert [state.fitted for state in seen if state.fitted] == [0.25, 0.5, 0.75, 1.0]
+
+    def stop():
+        if len(seen) > 7:  # five states of the first file, one of the second before its fit, one within
+            raise KeyboardInterrupt
+
+    again = denoise_files(
+        [tmp_path / "a.npy"], denoiser, str(tmp_path / "b.npy"), stated=Stated(), progress=seen.append, check=stop
+    )
+    with pytest.raises(KeyboardInterrupt):
+        list(again)
+    assert seen[-1].fitted == 0.5
+    assert not (tmp_path / "b.npy").exists()

@@ -12,7 +12,7 @@ from s2s.cli import main
 from s2s.methods import make, method_class
 from s2s.published import FOLDER, published, read_weights, weights_of, write_weights
 from s2s.recipes import read_recipe, recipes
-from s2s.run import training_of
+from s2s.request import training_of
 from usim.errors import ConfigError, DataError
 from usim.phantom.load import load_phantom
 

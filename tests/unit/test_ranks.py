@@ -20,7 +20,8 @@ from s2s.data import Feed, Pool, SharedFeed
 from s2s.methods import make
 from s2s.methods.base import Method, Training
 from s2s.ranks import Ranks, joined
-from s2s.run import Request, Run
+from s2s.request import Request
+from s2s.run import Run
 from s2s.toy import ToyScenes
 from s2s.train import Plan, State, fit
 from usim.errors import ConfigError, ResourceError

@@ -30,7 +30,8 @@ from s2s.images import Stated
 from s2s.methods import make
 from s2s.methods.base import Method, Training
 from s2s.recordings import Recordings
-from s2s.run import VALIDATIONS, Request, Run
+from s2s.request import VALIDATIONS, Request
+from s2s.run import Run
 from s2s.train import WARM_UP, Plan, State, fit
 from usim.errors import ConfigError, DataError, ResourceError
 from usim.io.atomic import write_atomic

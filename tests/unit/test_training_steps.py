@@ -14,7 +14,8 @@ from s2s.cli import main
 from s2s.data import Feed, Pool
 from s2s.methods import METHODS, make, method_class
 from s2s.methods.base import Training
-from s2s.run import Request, Run
+from s2s.request import Request
+from s2s.run import Run
 from s2s.toy import ToyScenes
 from s2s.train import Plan, State, fit
 from usim.errors import ConfigError
