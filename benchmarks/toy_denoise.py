@@ -66,7 +66,7 @@ def train(
     method = make(name, "toy", **settings)
     training = dataclasses.replace(method.TRAINING["toy"], **changes)
     state = State.fresh(method, training, "cpu")
-    feed = Feed(ToyScenes(TRAINING_SEED, method.needs, white), workers=0)
+    feed = Feed(ToyScenes(TRAINING_SEED, method.needs, white, method.looks), workers=0)
     pool = Pool(method, training, seed=TRAINING_SEED, reuse=1.0)
     plan = Plan(training, **budget, seed=TRAINING_SEED)
     fit(state, plan, pool, feed, lambda state, logs: None, time.process_time)

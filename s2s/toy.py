@@ -63,6 +63,23 @@ def toy_looks(
     return images
 
 
+def toy_slices(
+    scene: Image, generator: np.random.Generator, *, rho: float = 0.3, farthest: float = 6.0, clip: bool = True
+) -> tuple[list[Image], list[Image]]:
+    """Noisy images of a scene and of its neighbour, which is shifted by up to so many pixels, and their echogenicities.
+
+    rho: correlation of the fields of scatterers.
+    """
+    moved = ndimage.shift(scene, generator.uniform(-farthest, farthest, 2), order=1, mode="nearest")
+    fields = [generator.standard_normal((2, *scene.shape)) for _ in range(2)]
+    fields[1] = rho * fields[0] + np.sqrt(1.0 - rho**2) * fields[1]
+    images = []
+    for one, parts in zip((scene, moved), fields, strict=True):
+        amplitude = 10.0 ** (one / 20.0) * np.sqrt(0.5)
+        images.append(_decibel(sum(_blur(amplitude * part, 1, False) ** 2 for part in parts), clip))
+    return images, [scene, moved]
+
+
 def toy_clean(scene: Image, *, iid: bool = False, clip: bool = True) -> Image:
     """The image without speckle, in dB: the mean over all looks of the image in dB."""
     intensity = 10.0 ** (scene / 10.0)
@@ -88,9 +105,10 @@ def _decibel(intensity: Image, clip: bool) -> Image:
 
 @dataclass(frozen=True)
 class ToyScenes:
-    """Toy scenes without end as a source of training samples (s2s.data.Source): looks, and the clean image.
+    """Toy scenes without end as a source of training samples (s2s.data.Source): looks or slices, and the clean image.
 
-    seed: of the scenes.  needs: keys of a sample.  iid: with white speckle.  looks: independent draws of each scene.
+    seed: of the scenes.  needs: keys of a sample.  iid: with white speckle.  looks: independent draws of each scene,
+    where no slices are needed.
     """
 
     seed: int
@@ -104,6 +122,8 @@ class ToyScenes:
         def samples(index: int) -> list[dict[str, NDArray[np.float32]]]:
             generator = addressed(self.seed, index)
             scene = toy_scene(generator)
+            if "next" in self.needs:
+                return self._slices(scene, generator)
             looks = toy_looks(scene, generator, looks=self.looks, iid=self.iid, clip=False)
             clean = toy_clean(scene, iid=self.iid, clip=False)
             every = [
@@ -118,3 +138,11 @@ class ToyScenes:
             return [{key: sample[key].astype(np.float32) for key in self.needs} for sample in every]
 
         return samples
+
+    def _slices(self, scene: Image, generator: np.random.Generator) -> list[dict[str, NDArray[np.float32]]]:
+        images, scenes = toy_slices(scene, generator, clip=False)
+        every = [
+            {"y": np.clip(image, -RANGE_DB, 0.0), "next": other, "x": toy_clean(one, clip=False)}
+            for image, other, one in zip(images, reversed(images), scenes, strict=True)
+        ]
+        return [{key: sample[key].astype(np.float32) for key in self.needs} for sample in every]

@@ -35,6 +35,7 @@ class Regression(Method):
     """
 
     channels: ClassVar[int] = 1  # of what the network is given
+    outputs: ClassVar[int] = 1  # of what it gives
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "toy": {"width": 24},
@@ -62,6 +63,7 @@ class Regression(Method):
             raise ValueError(f"fit is {fit}; an image alone does not hold what it learns from; train it")
         self.net = UNet(
             self.channels,
+            self.outputs,
             width=whole("width", width, 1, 256),
             depth=whole("depth", depth, 1, 6),
             fold=whole("fold", fold, 1, 4),

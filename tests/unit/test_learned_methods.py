@@ -48,7 +48,7 @@ def sample(seed, shape=(64, 64), clip=True, iid=False):
     generator = np.random.default_rng(seed)
     scene = toy_scene(generator, shape)
     y, y2 = toy_looks(scene, generator, looks=2, clip=clip, iid=iid)
-    return {"y": y, "y2": y2, "others": y2, "x": toy_clean(scene, clip=clip, iid=iid)}
+    return {"y": y, "y2": y2, "others": y2, "next": y2, "x": toy_clean(scene, clip=clip, iid=iid)}
 
 
 def batch_of(method, samples):
