@@ -40,6 +40,7 @@ METHODS = {
     "noise2self": "s2s.methods.noise2self:Noise2Self",
     "neighbor2neighbor": "s2s.methods.neighbor2neighbor:Neighbor2Neighbor",
     "zs-n2n": "s2s.methods.zs_n2n:ZsN2N",
+    "poisson2sparse": "s2s.methods.poisson2sparse:Poisson2Sparse",
     "dip": "s2s.methods.dip:Dip",
     "inpaint": "s2s.methods.inpaint:Inpaint",
     "speckle2self": "s2s.methods.speckle2self:Speckle2Self",

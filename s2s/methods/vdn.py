@@ -1,6 +1,6 @@
 """VDN: a denoiser that also says how strong the noise is, and is taught both at once.
 
-Yue, Yong, Zhao, Meng and Zhang, "Variational Denoising Network: Toward Blind Noise Modeling and Removal" (NeurIPS
+Yue et al., "Variational Denoising Network: Toward Blind Noise Modeling and Removal" (NeurIPS
 2019). Noise is Gaussian with a variance of its own in every pixel, the clean image lies near the one that is shown, and
 two networks give the posterior of both: D the image's mean and variance, S the parameters of the noise variance's
 inverse Gamma law. What is made small is the negative evidence lower bound.

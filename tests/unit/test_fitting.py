@@ -45,6 +45,13 @@ def test_white_noise_goes_speckle_stays_and_phases_rescue():
     assert gain("polyphase(4):zs-n2n:fit=60", iid=False, scenes=1) > 6.0
 
 
+def test_a_sparse_code_does_the_same():
+    """9.8, 0.9 and 6.6 dB here."""
+    assert gain("poisson2sparse:preset=toy", iid=True, scenes=1) > 8.8
+    assert gain("poisson2sparse:preset=toy", iid=False, scenes=1) < 1.8
+    assert gain("polyphase(4):poisson2sparse:preset=toy", iid=False, scenes=1) > 5.6
+
+
 @pytest.mark.slow
 def test_gains_of_the_default():
     """About 1 dB below what was reached, 10.8 and 7.8; on speckle as it is 0.6."""

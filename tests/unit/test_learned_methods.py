@@ -29,12 +29,13 @@ REGRESSIONS = [name for name in LEARNED if issubclass(method_class(name), Regres
 #: Every preset, small where a method can be.
 BUILDS = [(name, preset) for name in LEARNED for preset in method_class(name).PRESETS]
 SMALL = {name: {"width": 8} for name in REGRESSIONS} | {"inpaint": {"width": 8, "depth": 2}}
+SMALL |= {"poisson2sparse": {"atoms": 8, "rounds": 3}}
 #: Presets that differ, when small, in more than how they are trained.
 DISTINCT = {
     (name, str({**method_class(name).PRESETS[preset], **SMALL.get(name, {})})): preset for name, preset in BUILDS
 }
 #: What learns from neighbours of a pixel; where they share its noise there is next to nothing to learn.
-NEED_WHITE_NOISE = ("noise2void", "noise2self", "neighbor2neighbor", "zs-n2n")
+NEED_WHITE_NOISE = ("noise2void", "noise2self", "neighbor2neighbor", "zs-n2n", "poisson2sparse")
 #: Half-size images hold a quarter of the pixels.
 RATES = {"neighbor2neighbor": 3e-3}
 SCALES = (1.0, 0.5, 0.25)
