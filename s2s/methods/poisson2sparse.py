@@ -1,7 +1,8 @@
 """Poisson2Sparse: an unrolled sparse code, fitted to one image, that tells one half of its pixels from the other.
 
-Ta et al., "Poisson2Sparse: Self-Supervised Poisson Denoising From a Single Image" (MICCAI 2022). A convolutional LISTA finds the codes of an image in a learned dictionary, and is taught with the sub-images of
-Neighbor2Neighbor: the one is to be told from the other. How far off it may be says the law of the noise.
+Ta et al., "Poisson2Sparse: Self-Supervised Poisson Denoising From a Single Image" (MICCAI 2022). A convolutional LISTA
+finds the codes of an image in a learned dictionary, and is taught with the sub-images of Neighbor2Neighbor: the one is
+to be told from the other. How far off it may be says the law of the noise.
 
 **Assumes** noise that is independent from pixel to pixel; speckle is not, and `polyphase(4):poisson2sparse` makes it
 so. And an image that few codes make.
