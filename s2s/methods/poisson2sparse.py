@@ -24,8 +24,8 @@ dB below the logarithm of m.
 Beside the law, ours: fewer channels and steps, a larger rate, and the average of weights instead of images. The paper
 ends early where the image departs too far from the noisy one; that rule is not here.
 
-**Reached** on a toy scene, in 100 steps of `preset=toy`, 6 s on one core, in dB of PSNR gained: 9.8 where the speckle is
-white, 0.9 where it is as wide as in an image, and 6.6 there on phases (`tests/unit/test_fitting.py`).
+**Reached** on a toy scene, in 100 steps of `preset=toy`, 6 s on one core, in dB of PSNR gained: 9.8 where the speckle
+is white, 0.9 where it is as wide as in an image, and 6.6 there on phases (`tests/unit/test_fitting.py`).
 
 **Fails** on speckle as it is: neighbours share it.
 """
