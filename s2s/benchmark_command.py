@@ -43,13 +43,16 @@ def benchmark(context: click.Context, /, output: Path | None, page: Path | None,
     interrupts = context.obj["interrupts"]
     interrupts.outlook = lambda: "nothing was begun; the same command begins again"
     from s2s.ask import find_precision, training_device
-    from s2s.benchmark.page import write
-    from s2s.benchmark.work import Asked, Benchmark, Surroundings, command_of
+    from s2s.benchmark.page import refuse_page, write
+    from s2s.benchmark.state import Asked
+    from s2s.benchmark.work import Benchmark, Surroundings, command_of
     from s2s.evaluation import files, run
 
-    files.refuse_target(page, ".md")
     wanted = Asked(**asked)
     folder = output or Path(f"benchmark-{wanted.suite}-{wanted.preset}")
+    target = page or folder / "results.md"
+    files.refuse_target(target, ".md")
+    refuse_page(target)
     said = (lambda text: None) if context.obj["quiet"] else (lambda text: click.echo(text, err=True))
     own = training_device(device, said)
     around = Surroundings(
@@ -65,7 +68,6 @@ def benchmark(context: click.Context, /, output: Path | None, page: Path | None,
     work = Benchmark(wanted, folder, around, resume=resume)
     interrupts.outlook = work.outlook
     result = work.run()
-    written = write(work, result, page or folder / "results.md")
-    for path in written:
+    for path in write(work, result, target):
         click.echo(path)
     work.refuse_failures(result)

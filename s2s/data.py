@@ -116,6 +116,11 @@ class Simulation:
         count = self.looks if part == "look" else getattr(self.phantom.views, part)
         return [View(**{part: number}) for number in range(count)]
 
+    def refuse_device(self) -> None:
+        """Raise ConfigError where a device that simulates can't make what is needed."""
+        if self.pair in ("next", "steered"):
+            raise ConfigError(f"simulate_on: {KEYS[self.pair]} is made by the CPU only; leave it out")
+
     def refuse_single_images(self) -> None:
         """Raise ConfigError where pairs of images are needed and there are none."""
         if self.draws_looks and self.looks < 2:
@@ -197,8 +202,7 @@ class DeviceFeed:
 
     def __init__(self, source: Simulation, device: str, *, start: int = 0, workers: int = 1) -> None:
         source.refuse_single_images()
-        if source.pair in ("next", "steered"):
-            raise ConfigError(f"simulate_on: {KEYS[source.pair]} is made by the CPU only; leave it out")
+        source.refuse_device()
         first, self._skipped = divmod(start, _AT_ONCE)
         self._source, self._ready = source, deque[list[Sample]]()
         self._batches = Batches(
@@ -363,8 +367,11 @@ class Pool:
             height, width = self.scene_shape[1:]
             raise ConfigError(f"crop: {found} among others of {height} x {width}; choose a --crop that fits in all")
         domain = self._method.domain
-        scaled = [{key: torch.as_tensor(to_scale(v, domain)) for key, v in look.items()} for look in scene]
-        self._scenes.append([self._method.prepare(sample) for sample in scaled])
+        # A slice is in several pairs, and must not be kept as often.
+        every = {id(values): values for sample in scene for values in sample.values()}
+        scaled = {place: torch.as_tensor(to_scale(values, domain)) for place, values in every.items()}
+        samples = [{key: scaled[id(values)] for key, values in sample.items()} for sample in scene]
+        self._scenes.append([self._method.prepare(sample) for sample in samples])
         self._taken += 1
 
     def _crop(self, random: np.random.Generator) -> dict[str, Tensor]:

@@ -22,6 +22,8 @@ from usim.io.atomic import make_folder, no_room
 
 #: Opened images are kept from the check to their turn while they fit this many bytes; later ones are opened again.
 _KEPT_BYTES = 256 << 20
+#: Share of the work that the fit to a clip is.
+_FIT = 0.9
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Finish:
 class Progress(NamedTuple):
     """How far the work is: the image that is at work, how many were finished, and the same of its frames.
 
-    fitted: share of the fit to this frame, or clip, that is made, by a method that is fitted to what it cleans.
+    fitted: share of the fit to this frame that is made, by a method that is fitted to what it cleans; or of the fit to
+    the whole clip, where `together`.
     """
 
     source: Path
@@ -54,6 +57,14 @@ class Progress(NamedTuple):
     frame: int
     frames: int
     fitted: float = 0.0
+    together: bool = False
+
+    @property
+    def share(self) -> float:
+        """Which part of the work is done, all images taken as equal; fits are nearly all of it."""
+        if self.together:
+            return (self.done + _FIT * self.fitted + (1.0 - _FIT) * self.frame / self.frames) / self.images
+        return (self.done + (self.frame + self.fitted) / self.frames) / self.images
 
 
 def denoise_files(
@@ -212,6 +223,8 @@ class _Work:
     def _watch(self, share: float) -> None:
         self.check()
         self.progress(self.state._replace(fitted=share))
+        if self.state.together:
+            self.state = self.state._replace(fitted=share)
 
     def write(self, target: Path) -> int:
         """Write the files; returns how many pixels were denoised."""
@@ -235,6 +248,7 @@ class _Work:
         extremes = self.denoiser.extremes(map(image.inside, image.frames), image.domain) if together else None
         denoiser = self.denoiser
         if together and denoiser.fits:
+            self.state = self.state._replace(together=not denoiser.method.holds_image)
             denoiser = denoiser.fitted([image.inside(image.frames[k]) for k in spread(len(image.frames))], image.domain)
         for index, frame in enumerate(image.frames):
             self.check()

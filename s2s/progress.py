@@ -46,7 +46,7 @@ class Lines(Silent):
         if now - self.last < _LINE_EVERY_S:
             return
         self.last = now
-        share = _share(state)
+        share = state.share
         left = human_time((now - self.start) * (1 - share) / share) if share else "-:--"
         images = f"image {state.done + 1}/{state.images}, " if state.images > 1 else ""
         fitted = f", fitted to {state.fitted:.0%}" if state.fitted else ""
@@ -63,7 +63,7 @@ class _Bar(Silent):
     result = tell
 
     def show(self, state: Progress) -> None:
-        self.bar.update(self.task, total=1.0, completed=_share(state), name=state.source.name,
+        self.bar.update(self.task, total=1.0, completed=state.share, name=state.source.name,
                         count=f"{state.done}/{state.images}" if state.images > 1 else "",
                         frames=f"frame {state.frame}/{state.frames}" if state.frames > 1 else "")  # fmt: skip
 
@@ -107,9 +107,3 @@ def show_pieces(label: str, total: int) -> Iterator[Callable[[int], None]]:
             click.echo(f"{label}: {done}/{total}, {left} left", err=True)
 
     yield tell
-
-
-def _share(state: Progress) -> float:
-    """Which part of the work is done, all images taken as equal."""
-    # The fit to a frame is nearly all of its work, and of a clip's it is the first.
-    return (state.done + (state.frame + state.fitted) / state.frames) / state.images

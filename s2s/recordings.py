@@ -81,12 +81,15 @@ class Recordings:
                     if here != there:
                         partners[path, group[here]] = (*partners.get((path, group[here]), ()), group[there])
         items = tuple(item for item in self.items if item in partners)
+        alone = len(self.items) - len(items)
+        notes = [self.note] if self.note else []
+        notes += [f"{alone} of {len(self.items)} images have no partner and are left out"] if alone and items else []
         if not items:
             raise ConfigError(
                 f"--data: {self.items[0][0]}: no frame comes with {KEYS[pair]} ({pair}); {_HELD[pair]}, or use --sim, "
                 "or another method"
             )
-        return replace(self, items=items, partners=partners)
+        return replace(self, items=items, partners=partners, note="; ".join(notes))
 
     def open(self) -> Callable[[int], list[Sample]]:
         """Return the function that reads the samples of a scene; scenes go on for ever, epoch after epoch."""

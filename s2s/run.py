@@ -177,6 +177,8 @@ class Run:
         training = self.plan.training
         simulated = Simulation(self.phantom, training_seed(request.seed), needs, looks, training.gain, training.screens)
         simulated.refuse_single_images()
+        if request.simulate_on == "device":
+            simulated.refuse_device()
         return simulated
 
     def train(self, check: Callable[[], None], ending: Ending = _until_it_ends) -> Path:

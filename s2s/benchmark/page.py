@@ -9,11 +9,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from s2s.benchmark import tables
+from s2s.benchmark.judging import only
 from s2s.benchmark.paper import PATIENTS, SETS
 from s2s.benchmark.words import DIFFERENCES, MEASURED
-from s2s.benchmark.work import Benchmark, only
+from s2s.benchmark.work import Benchmark
 from s2s.evaluation.cost import machine
 from s2s.evaluation.export import to_csv, to_json
 from s2s.evaluation.files import write_text
@@ -23,10 +25,13 @@ from s2s.report.markup import Section, escape, fold, note
 from s2s.report.page import write_report
 from s2s.report.pictures import gallery, grey, title_of
 from s2s.report.scores import Scores
+from usim.errors import ConfigError
 from usim.io.atomic import write_atomic
 from usim.progress import human_time
 
 TITLE = "Speckle reduction on known truth"
+#: First line of the page, by which it is known again.
+HEADING = "# Results"
 #: The sets whose first scene is shown, and pictures in a row.
 SHOWN, ACROSS = (SETS["S-II"], PATIENTS[1]), 4
 #: The suites of the evaluation of which HTML has pictures: all of them, of so many methods, are too much for a file.
@@ -34,12 +39,15 @@ REPORTED = ("evaluation/scenes", "evaluation/lesions", "evaluation/edges")
 
 
 def write(work: Benchmark, result: Evaluation, page: Path) -> list[Path]:
-    """Write the page, HTML and a folder of pictures beside it, and JSON and CSV into the benchmark's folder.
+    """Write JSON and CSV into the benchmark's folder, and the page with HTML and a folder of pictures beside it.
 
     Returns the paths of the files.
 
     Raises ResourceError when a file can't be written.
     """
+    scores = [work.folder / "scores.json", work.folder / "scores.csv"]
+    write_text(scores[0], to_json(result))
+    write_text(scores[1], to_csv(result))
     battery = only(result, [suite.phantom for suite in work.suite.battery])
     sets = [*SETS.values(), PATIENTS[1]]
     filters = [one.label for one in work.contenders if one.way == "tuned"]
@@ -47,7 +55,7 @@ def write(work: Benchmark, result: Evaluation, page: Path) -> list[Path]:
     phases = tables.phases_table(only_measured(result, sets))
     gains = tables.gain_table(battery, filters)
     own = [*tables.battery_tables(battery), *(one for one in (gains, phases) if one)]
-    drawn = _write_pictures(result, page)
+    drawn, missing = _write_pictures(result, page), _missing(work, result)
     parts = [
         *_head(work, result),
         "## The paper's table",
@@ -59,21 +67,38 @@ def write(work: Benchmark, result: Evaluation, page: Path) -> list[Path]:
         _verdict(battery),
         *(one.markdown() for one in own),
         *_pictures(result, drawn, page),
-        *_left_out(work, result),
+        *(["## What is missing", "\n".join(f"- {html.escape(line)}" for line in missing)] if missing else []),
     ]
     write_text(page, "\n\n".join(parts) + "\n")
-    scores = [work.folder / "scores.json", work.folder / "scores.csv"]
-    write_text(scores[0], to_json(result))
-    write_text(scores[1], to_csv(result))
     first = [
         Section("The paper's table", _prose(MEASURED) + "".join(one.html() for one in paper)),
         Section("What differs, and why", _prose(DIFFERENCES)),
         Section("The paper's sets", _galleries(result)),
         Section("By how much", "".join(one.html() for one in (gains, phases) if one)),
+        Section(
+            "What is missing", f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in missing)}</ul>" * bool(missing)
+        ),
     ]
-    few = replace(battery, pictures=tuple(_plain(one) for one in battery.pictures if one.suite in REPORTED))
+    few = replace(
+        battery,
+        failures=result.failures,
+        pictures=tuple(_plain(one) for one in battery.pictures if one.suite in REPORTED),
+    )
     write_report(few, page.with_suffix(".html"), TITLE, [one for one in first if one.body])
     return [page, page.with_suffix(".html"), *scores]
+
+
+def refuse_page(page: Path) -> None:
+    """Raise ConfigError where the page, or the folder of its pictures, would take the place of something else."""
+    folder = page.with_suffix("")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: a file is in the way of the page's pictures; name another page")
+    try:
+        first = page.read_text(encoding="utf-8").partition("\n")[0] if page.exists() else HEADING
+    except (OSError, UnicodeDecodeError):
+        first = ""
+    if first != HEADING:
+        raise ConfigError(f"{page}: holds something else than results; name another page")
 
 
 def only_measured(result: Evaluation, suites: list[str]) -> Evaluation:
@@ -84,18 +109,21 @@ def only_measured(result: Evaluation, suites: list[str]) -> Evaluation:
 def _head(work: Benchmark, result: Evaluation) -> list[str]:
     asked, around, preset = work.asked, work.around, work.preset
     command = str(result.about["command"])
-    trained = [entry["steps"] for entry in work.done.trained.values()]
-    steps = f"{min(trained):,}" if trained and min(trained) == max(trained) else "each method's own number of"
+    steps = {entry["steps"] for entry in work.done.trained.values()}
+    many = f"{min(steps):,.0f}" if len(steps) == 1 else f"{min(steps):,.0f} to {max(steps):,.0f}" if steps else ""
+    taught = f"{many} steps of training with the settings `{preset.method}` on `{work.phantom}`, " if steps else ""
+    apart = [f"{one.label} on `{one.phantom}`" for one in work.able if one.phantom and one.label in work.done.trained]
+    taught += f"{' and '.join(apart)}; " if apart else ""
     versions = ", ".join(f"{name} {text}" for name, text in result.about["versions"].items())
     facts = [
-        f"Preset `{asked.preset}`: {steps} steps of training with the settings `{preset.method}` on `{work.phantom}`, "
-        f"filters tuned on {preset.tuning} of its scenes; {result.about['frames']}.",
+        f"Preset `{asked.preset}`: {taught}filters tuned on {preset.tuning} scenes of `{work.phantom}`; judged on "
+        f"{result.about['frames']}.",
         f"{len(result.methods) - len(result.controls)} methods and {len(result.controls)} controls, "
         f"{len(result.scenes)} scenes, {human_time(work.done.seconds)} of work on {machine(around.device)} with "
         f"{around.workers} processes ({result.about['date']}; {versions}).",
     ]
     return [
-        "# Results",
+        HEADING,
         "Every method that the Speckle2Self paper compares, and those that belong beside it, on scenes whose truth is "
         "known. This page is written by the command that does all of the work:",
         f"```sh\n{command}\n```",
@@ -105,10 +133,7 @@ def _head(work: Benchmark, result: Evaluation) -> list[str]:
 
 def _verdict(battery: Evaluation) -> str:
     said = "\n".join(f"> {line}" for line in verdict(battery).statement)
-    return (
-        f"The [suites](evaluation.md#suites-and-seeds) and [metrics](metrics.md) of `s2s evaluate --sim`, "
-        f"{len(battery.scenes)} scenes:\n\n{said}"
-    )
+    return f"The suites and metrics of `s2s evaluate --sim`, {len(battery.scenes)} scenes:\n\n{said}"
 
 
 def _prose(text: str) -> str:
@@ -116,18 +141,11 @@ def _prose(text: str) -> str:
     parts = []
     for block in text.split("\n\n"):
         items = re.split(r"^- ", block, flags=re.MULTILINE)
-        inside = [_inline(" ".join(item.split())) for item in items if item.strip()]
+        inside = [tables.inline(" ".join(item.split())) for item in items if item.strip()]
         parts.append(
             f"<ul>{''.join(f'<li>{item}</li>' for item in inside)}</ul>" if len(items) > 1 else f"<p>{inside[0]}</p>"
         )
     return "".join(parts)
-
-
-def _inline(text: str) -> str:
-    text = html.escape(text)
-    for mark, tag in ((r"\*\*", "b"), (r"\*", "i"), ("`", "code")):
-        text = re.sub(rf"{mark}(.+?){mark}", rf"<{tag}>\1</{tag}>", text)
-    return text
 
 
 def _plain(picture: Picture) -> Picture:
@@ -179,11 +197,12 @@ def _pictures(result: Evaluation, drawn: Mapping[tuple[str, str], Path], page: P
 
 
 def _cell(picture: Picture, name: str, path: Path, page: Path) -> str:
-    return f"![{name}: {title_of(picture)}]({Path(os.path.relpath(path, page.parent)).as_posix()})<br>{name}"
+    address = quote(Path(os.path.relpath(path, page.parent)).as_posix())
+    return f"![{name}: {title_of(picture)}]({address})<br>{name}"
 
 
-def _left_out(work: Benchmark, result: Evaluation) -> list[str]:
-    told = [f"- {one.label} was left out: {one.lacking}" for one in work.contenders if one.lacking]
-    told += [f"- {label} was left out: {why}" for label, why in work.done.failed.items()]
-    told += [f"- {one.method} failed in {one.suite}, scene {one.scene}: {one.reason}" for one in result.failures]
-    return ["## What is missing", "\n".join(told)] if told else []
+def _missing(work: Benchmark, result: Evaluation) -> list[str]:
+    told = [f"{one.label} was left out: {one.lacking}" for one in work.contenders if one.lacking]
+    told += [f"{label} was left out: {why}" for label, why in work.done.failed.items()]
+    told += [f"{one.method} failed in {one.suite}, scene {one.scene}: {one.reason}" for one in result.failures]
+    return told

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,17 @@ from s2s.evaluation.run import Judgement
 from usim.errors import DataError
 from usim.io.atomic import write_atomic
 
+#: What reading damaged JSON, or a damaged archive of arrays, raises.
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
 #: Pictures are cut to so many pixels in the middle: reports hold those of some thirty methods.
 SHOWN = 256
 
 
-def save(path: Path, judgement: Judgement) -> None:
-    """Write a judged scene to PATH.json, and its picture, cut to its middle, to PATH.npz; raises ResourceError."""
+def save(path: Path, judgement: Judgement, known: Mapping[str, str]) -> None:
+    """Write a judged scene to PATH.json, and its picture, cut to its middle, to PATH.npz; raises ResourceError.
+
+    known: what each method was that was judged without a failure, by its label.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if judgement.picture is not None:
         buffer = io.BytesIO()
@@ -35,6 +42,7 @@ def save(path: Path, judgement: Judgement) -> None:
         "rows": [asdict(row) for row in judgement.rows],
         "failures": [asdict(failure) for failure in judgement.failures],
         "swept": [[*place, dict(scores)] for place, scores in judgement.swept.items()],
+        "known": dict(known),
         "dynamic_range": None if judgement.picture is None else judgement.picture.dynamic_range,
     }
     # Last: where it stands, all of the scene is there.
@@ -46,10 +54,29 @@ def is_there(path: Path) -> bool:
     return _ending(path, ".json").exists()
 
 
-def read(path: Path) -> Judgement:
-    """The judged scene of `save`; raises DataError for files that are damaged."""
+def known(path: Path) -> dict[str, str]:
+    """What each method was that `save` kept in a path, by its label; empty where nothing is kept."""
+    return dict(_content(path)["known"]) if is_there(path) else {}
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(_ending(path, ".json").read_text())
+        if not isinstance(content["known"], dict):
+            raise TypeError("known is no mapping")
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
+    return dict(content)
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}.json: damaged: {error}; remove it, and --resume judges the scene again")
+
+
+def read(path: Path) -> Judgement:
+    """The judged scene of `save`; raises DataError for files that are damaged."""
+    content = _content(path)
+    try:
         picture = None
         if content["dynamic_range"] is not None:
             with np.load(_ending(path, ".npz")) as arrays:
@@ -58,8 +85,8 @@ def read(path: Path) -> Judgement:
         rows = [Row(**{**row, "seconds": _number(row["seconds"]), "scores": _numbers(row["scores"])})
                 for row in content["rows"]]  # fmt: skip
         failures = [Failure(**failure) for failure in content["failures"]]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}.json: damaged: {error}; remove it, and --resume judges the scene again") from error
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
     return Judgement(content["suite"], content["scene"], tuple(rows), tuple(failures), picture, swept)
 
 

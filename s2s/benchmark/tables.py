@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -43,15 +44,24 @@ class Table:
     def html(self) -> str:
         """The table in HTML under a heading; a click on a head sorts it."""
         lines = [
-            markup.Line(html.escape(name), [markup.Cell(html.escape(cell), _key(cell)) for cell in cells])
+            markup.Line(inline(name), [markup.Cell(html.escape(cell), _key(cell)) for cell in cells])
             for name, cells in self.lines
         ]
-        inside = markup.table(["", *map(html.escape, self.heads)], lines, classes="many")
-        return f"<h3>{html.escape(self.title)}</h3>{markup.note(html.escape(self.told))}{inside}"
+        inside = markup.table(["", *map(inline, self.heads)], lines, classes="many")
+        told = markup.note(inline(self.told)) if self.told else ""
+        return f"<h3>{inline(self.title)}</h3>{told}{inside}"
+
+
+def inline(text: str) -> str:
+    """A line of our own Markdown, with its code and its bold and slanted words, as HTML."""
+    text = html.escape(text)
+    for mark, tag in ((r"\*\*", "b"), (r"\*", "i"), ("`", "code")):
+        text = re.sub(rf"{mark}(.+?){mark}", rf"<{tag}>\1</{tag}>", text)
+    return text
 
 
 def shown(found: Interval, digits: int, sign: str = "") -> str:
-    """A mean and its interval; "-" where nothing was measured, and the mean alone of one scene.
+    """A mean and its interval; "-" where nothing was measured, and how many scenes have given no interval.
 
     >>> shown(Interval(1.0, 0.5, 1.5, 4), 1)
     '1.0 [0.5, 1.5]'
@@ -60,7 +70,7 @@ def shown(found: Interval, digits: int, sign: str = "") -> str:
         return MISSING
     mean = f"{found.mean:{sign}.{digits}f}"
     if math.isnan(found.low):
-        return f"{mean} (one scene)"
+        return f"{mean} (one scene)" if found.count == 1 else f"{mean} ({found.count} scenes, no interval)"
     return f"{mean} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
@@ -129,7 +139,8 @@ def battery_tables(battery: Evaluation) -> list[Table]:
 
 def gain_table(battery: Evaluation, filters: Iterable[str]) -> Table | None:
     """By how much each method is nearer to the truth than the best filter, scene by scene; None without filters."""
-    able = [name for name in filters if name in battery.methods]
+    counts = {name: battery.mean(name, GAIN).count for name in battery.methods}
+    able = [name for name in filters if counts.get(name, 0) == len(battery.scenes)]
     if not able:
         return None
     best = max(able, key=lambda name: battery.mean(name, GAIN).mean)
@@ -139,7 +150,7 @@ def gain_table(battery: Evaluation, filters: Iterable[str]) -> Table | None:
         (name, [shown(gain, 2, "+"), "yes" if gain.is_real else "no"])
         for name, gain in sorted(gains.items(), key=lambda item: -item[1].mean)
     ]
-    told = f"PSNR fit in dB over `{best}`, the best of the filters, on the same scenes."
+    told = f"PSNR fit in dB over `{best}`, the best of the filters that were judged on all scenes; scene by scene."
     return Table("By how much", ["gain", "told from 0"], lines, told)
 
 

@@ -8,8 +8,9 @@ co-occurrence matrix, which knows no truth. *PSNR* and *PSNR fit* compare with t
 (`truth/bmode`), before and after the rising tone curve that brings an image closest. LPIPS is measured where its
 weights are on the machine, which are never downloaded.
 
-Filters have the settings that came nearest to the truth of scenes of the training's phantom. What learns is judged by
-its weights of the last step, not by those that a truth would choose. What takes long per image, as all does that is
+Filters have the settings that came nearest to the truth of scenes of the training's phantom. What was trained here is
+judged by its weights of the last step, not by those that a truth would choose; the weights in the box are published
+ones, trained for much longer. What takes long per image, as all does that is
 fitted to it, is judged on the first scenes of each set alone; the column *scenes* counts them."""
 
 DIFFERENCES = """\
@@ -21,12 +22,14 @@ DIFFERENCES = """\
   distance in the columns *8 bit* is that of tone and depth, the same for all methods; *PSNR fit* shows what it hides.
   A method that learns from the paper's truth (its Noise2True) learns that trend too, and wins those columns by it; ours
   learn from `truth/bmode`.
-- **The training.** The paper trains on images like those that it judges. Here all methods learn from one phantom of
-  many probes, pixels and speckle cells, and have to find their way in sets that they never saw.
+- **The training.** The paper trains on images like those that it judges. Here methods learn from one phantom of many
+  probes, pixels and speckle cells (those with slices and angles from phantoms of two probes, which have them), and have
+  to find their way in sets that they never saw.
 - **Pictures and decibels.** The paper's networks see envelopes, hardly compressed; ours see decibels, in which speckle
   has one variance everywhere. Hom depends on the display: see the row of a blur with a gamma of 2.
 - **Noise2Noise.** The paper's needs two images of one scene and finds little gain; `noise2noise` here has independent
-  draws, which no patient can give. Its rows with slices and angles have pairs that a scanner can take; our volumes are
-  the same along elevation, so that slices differ in speckle alone.
+  draws, which no patient can give. Its rows with slices and angles have pairs that a scanner can take. Lesions of our
+  volumes are the same in all slices, but points lie in one of them, so that slices teach to remove points; and two
+  angles do not show quite the same: beams and shadows turn with them.
 - **Methods that need white noise** leave speckle as it is here as in the paper. The rows `polyphase(4):` are what
   helps them, and `structn2v`, `inpaint` and `speckle2self` hide the whole cell instead."""

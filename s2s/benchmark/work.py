@@ -1,39 +1,38 @@
 """The work of a benchmark in its folder: choose settings, train, judge; every step is kept, and an end goes on from it.
 
-plan.json      what was asked
-state.json     what is done: settings that were chosen, trainings that ended, seconds
-trained/       a folder for each training (s2s.run)
-judged/        a file for each scene (s2s.benchmark.store)
+plan.json, state.json   see s2s.benchmark.state
+trained/                a folder for each training (s2s.run)
+judged/                 a file for each scene (s2s.benchmark.judging)
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s2s.benchmark import store
+from s2s.benchmark.judging import Judging, Part, Ready, joined
+from s2s.benchmark.state import Asked, open_folder, plan_of, write_plan
 from s2s.benchmark.suite import SUITES, Contender, Preset, Suite
-from s2s.denoise import load
+from s2s.denoise import Denoiser, load
 from s2s.evaluation import files, tune
-from s2s.evaluation.cases import Case, Simulated, Source, suites_of
+from s2s.evaluation.cases import Simulated, suites_of
 from s2s.evaluation.controls import controls
-from s2s.evaluation.results import Evaluation, Picture
-from s2s.evaluation.run import Job, Judgement, collect, gather, processes, refuse_failures
-from s2s.metrics.judged import IMAGE
-from s2s.request import Request
+from s2s.evaluation.results import Evaluation
+from s2s.evaluation.run import Judgement, collect, processes, refuse_failures
+from s2s.methods import make, method_class
+from s2s.request import Request, training_of
 from s2s.run import LAST, Ending, Run
 from s2s.seeds import tuning_seed
-from usim.errors import ConfigError, DataError, ResourceError
+from usim.errors import ConfigError, DataError, ResourceError, UsimError, first_line
 from usim.io.folder import held
+from usim.phantom.load import Phantom, load_phantom
 from usim.workers import Event
 
-PLAN, STATE = "plan.json", "state.json"
 #: Frames by which trainings show how far they are; no figure of theirs decides anything here.
 _HELD_OUT = 2
 
@@ -43,26 +42,12 @@ class TimeIsUp(KeyboardInterrupt):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a benchmark is asked to do; equal ones give equal scores on one machine, but for times.
-
-    suite, preset: names.  labels: of the contenders, all for none.  phantom: what methods learn from; the suite's own
-    when empty.  seed: of trainings and of the scenes that are judged, which never meet.
-    """
-
-    suite: str = "paper"
-    preset: str = "smoke"
-    labels: tuple[str, ...] = ()
-    phantom: str = ""
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Surroundings:
-    """Where and how a benchmark works: nothing of it changes a score.
+    """Where and how a benchmark works.
 
     workers: processes.  device: of torch.  precision: of trainings.  minutes: after which to stop.  say: gets the
     progress in words.  check: raises when the user wants to stop.  ending: a context in which a stop does not wait.
+    command: what pages say of how they were made.
     """
 
     workers: int
@@ -75,43 +60,12 @@ class Surroundings:
     command: str = ""
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some scenes of a source (s2s.evaluation.cases.Source); bare: the judged image alone, without further ones."""
-
-    source: Source
-    items: Sequence[tuple[str, int]]
-    bare: bool = False
-
-    def open(self) -> Callable[[tuple[str, int]], Case]:
-        """Return the function that makes a scene."""
-        make = self.source.open()
-        if not self.bare:
-            return make
-
-        def case(item: tuple[str, int]) -> Case:
-            whole = make(item)
-            return replace(whole, frames={IMAGE: whole.frames[IMAGE]}, changed=False, swept=False)
-
-        return case
-
-
-@dataclass
-class Done:
-    """What is done, as state.json holds it.
-
-    settings: chosen, by contender.  trained: steps, seconds and parameters.  failed: why a contender is left out.
-    seconds: that the work took so far.
-    """
-
-    settings: dict[str, str] = field(default_factory=dict)
-    trained: dict[str, dict[str, Any]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
 class Benchmark:
-    """A benchmark in its folder. Raises ConfigError for what can't be asked, or a folder that holds something else."""
+    """A benchmark in its folder.
+
+    Raises ConfigError for what can't be asked or done, or a folder that holds something else; DataError for a folder
+    that is damaged. Nothing is written before `run`.
+    """
 
     def __init__(self, asked: Asked, folder: Path, around: Surroundings, *, resume: bool) -> None:
         if asked.suite not in SUITES:
@@ -121,54 +75,47 @@ class Benchmark:
         self.preset: Preset = self.suite.preset(asked.preset)
         self.phantom = asked.phantom or self.suite.phantom
         self.contenders = self.suite.chosen(asked.labels)
-        self.done = self._opened(resume)
+        self.able = [one for one in self.contenders if not one.lacking]
+        if not self.able:
+            raise ConfigError("; ".join(f"--method: {one.label}: {one.lacking}" for one in self.contenders))
+        phantoms = self._phantoms()
+        for one in self.able:
+            self._refuse(one)
+        self.plan = plan_of(asked, self.preset, self.contenders, phantoms, around.precision)
+        self.done = open_folder(folder, self.plan, resume=resume)
         self._began = time.monotonic()
 
-    def _opened(self, resume: bool) -> Done:
-        plan = self.folder / PLAN
-        if not plan.exists():
-            if resume:
-                raise DataError(f"{self.folder}: holds no benchmark to go on with; leave out --resume to begin one")
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-                raise ConfigError(f"{self.folder}: holds something else; name a folder that is empty or not there yet")
-            return Done()
-        if not resume:
-            raise ConfigError(f"{self.folder}: holds a benchmark; go on with it with --resume, or name another folder")
-        stored = _read(plan)
-        if stored != self._plan():
-            other = [key for key, value in self._plan().items() if stored.get(key) != value]
-            told = ", ".join(f"{key} {stored.get(key)}" for key in other)
-            raise ConfigError(f"{self.folder}: was begun with {told}; ask the same, or name another folder")
-        state = self.folder / STATE
-        try:
-            return Done(**_read(state)) if state.exists() else Done()
-        except TypeError as error:
-            raise DataError(f"{state}: is of another version ({error}); begin in another folder") from error
+    def _phantoms(self) -> list[Phantom]:
+        """All that is learned from and judged on."""
+        learned = [self.phantom, *(one.phantom for one in self.able if one.phantom)]
+        judged = [suite.phantom for suite in (*self.suite.images, *self.suite.battery)]
+        return [load_phantom(name) for name in dict.fromkeys([*learned, *judged])]
 
-    def _plan(self) -> dict[str, Any]:
-        about = files.surroundings()["versions"]
-        versions = {name: about[name] for name in ("s2s", "usim")}
-        return {**asdict(self.asked), "labels": [one.label for one in self.contenders], "versions": versions}
+    def _refuse(self, one: Contender) -> None:
+        """Raise ConfigError for what can't be trained or fitted as it is asked."""
+        if one.way == "trained":
+            request = self._request(one)
+            training_of(method_class(one.method), request)
+            make(one.method, request.preset, **request.settings)
+        elif one.way != "tuned":
+            load(self._spec(one))
 
     def outlook(self) -> str:
         """What an interrupt leaves, and how the benchmark goes on."""
-        if not (self.folder / PLAN).exists():
+        if not self.folder.exists():
             return "nothing was begun; the same command begins again"
         return f"{self.progress()}; go on with the same command and --resume"
 
     def progress(self) -> str:
         """How far the work is, in words."""
         ways = {way: sum(one.way == way for one in self.able) for way in ("tuned", "trained")}
-        judged = sum(store.is_there(self._path(kind, item)) for kind, item in self._judged_items())
+        kinds = self.judgings()
+        items = sum(len(kind.part.items) for kind in kinds)
+        judged = items - sum(len(kind.pending()) for kind in kinds)
         return (
             f"{len(self.done.settings)} of {ways['tuned']} filters are tuned, {len(self.done.trained)} of "
-            f"{ways['trained']} trainings done, {judged} of {len(self._judged_items())} scenes judged"
+            f"{ways['trained']} trainings done, {judged} of {items} scenes judged"
         )
-
-    @property
-    def able(self) -> list[Contender]:
-        """The contenders that nothing is lacking for."""
-        return [one for one in self.contenders if not one.lacking]
 
     def run(self) -> Evaluation:
         """Do what is left to do, and return every score.
@@ -183,36 +130,47 @@ class Benchmark:
             least = "" if around.minutes is None else f"; after {around.minutes:g} minutes it stops, and can go on"
             around.say(f"preset {self.asked.preset}: {self.preset.took}{least}")
         with held(self.folder):
-            if not (self.folder / PLAN).exists():
-                files.write_text(self.folder / PLAN, json.dumps(self._plan(), indent=1) + "\n")
+            write_plan(self.folder, self.plan)
             try:
                 with self._counted():
+                    self.done.failed = {}
                     self._tune()
                     self._train()
-                    self._judge()
+                    for kind in self.judgings():
+                        self._check()
+                        kind.work(self._judges(), around.device, around.say, self._check)
             except TimeIsUp as error:
                 raise ResourceError(
                     f"{around.minutes:g} minutes are over: {self.progress()}; the same command with --resume goes on"
                 ) from error
             return self.evaluation()
 
+    def _judges(self) -> int:
+        return min(self.around.workers, processes(self.around.device))
+
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
-        self._began, before = time.monotonic(), self.done.seconds
+        self._began = self._counted_at = time.monotonic()
         try:
             yield
         finally:
-            self.done.seconds = before + time.monotonic() - self._began
             self._save()
 
     def _save(self) -> None:
-        files.write_text(self.folder / STATE, json.dumps(asdict(self.done), indent=1) + "\n")
+        now = time.monotonic()
+        self.done.seconds, self._counted_at = self.done.seconds + now - self._counted_at, now
+        self.done.write(self.folder)
 
     def _check(self) -> None:
         self.around.check()
         minutes = self.around.minutes
         if minutes is not None and time.monotonic() - self._began > 60.0 * minutes:
             raise TimeIsUp
+
+    def _leave_out(self, label: str, error: Exception) -> None:
+        why = str(error) if isinstance(error, UsimError) else f"{type(error).__name__}: {first_line(error)}"
+        self.done.failed[label] = why
+        self.around.say(f"{label} is left out: {why}")
 
     # Settings.
 
@@ -221,9 +179,23 @@ class Benchmark:
         if not wanted:
             return
         self.around.say(f"tuning {', '.join(wanted)} on {self.preset.tuning} scenes of {self.phantom}")
-        scenes = tune.FromSimulation(
-            Simulated(suites_of(self.phantom), self.preset.tuning, self.asked.seed, "", tuning_seed)
-        )
+        try:
+            self._tune_all(wanted)
+        except UsimError:
+            raise
+        except Exception:  # whose it was is not known: one after the other tells it, and the others are done
+            for label in wanted:
+                try:
+                    self._tune_all([label] if label not in self.done.settings else [])
+                except UsimError:
+                    raise
+                except Exception as error:
+                    self._leave_out(label, error)
+
+    def _tune_all(self, labels: list[str]) -> None:
+        if not labels:
+            return
+        source = Simulated(suites_of(self.phantom), self.preset.tuning, self.asked.seed, "", tuning_seed)
 
         def hear(event: Event) -> None:
             if event.kind == "done":
@@ -232,40 +204,63 @@ class Benchmark:
                 self.around.say(f"tuned: {event.value.spec}")
             self._check()
 
-        tune.tune(wanted, scenes, workers=self.around.workers, listen=hear, by=("truth",))
+        tune.tune(labels, tune.FromSimulation(source), workers=self.around.workers, listen=hear, by=("truth",))
 
     # Trainings.
 
     def _train(self) -> None:
-        wanted = [one for one in self.able if one.way == "trained" and one.label not in self.done.trained]
-        self.done.failed = {}
+        for label in [one.label for one in self.able if one.label in self.done.trained]:
+            self._look_at(label)
+        wanted = [
+            one
+            for one in self.able
+            if one.way == "trained" and one.label not in {**self.done.trained, **self.done.failed}
+        ]
         for number, one in enumerate(wanted, start=1):
             self._check()
             self.around.say(f"training {one.label}, {number} of {len(wanted)}")
             try:
                 self._train_one(one)
-            except (ConfigError, DataError) as error:
-                self.done.failed[one.label] = str(error)
-                self.around.say(f"{one.label} is left out: {error}")
+            except ResourceError:
+                raise
+            except Exception as error:  # whatever a method does wrong, the others' trainings must not be lost
+                self._leave_out(one.label, error)
             self._save()
 
+    def _look_at(self, label: str) -> None:
+        """Find out whether weights that were trained before are still there."""
+        path = self._weights(next(one for one in self.able if one.label == label))
+        try:
+            load(path)
+        except UsimError as error:
+            del self.done.trained[label]
+            if path.exists():
+                cure = f"remove {path.parent}, and --resume trains it again"
+                self._leave_out(label, DataError(f"{error}; {cure}"))
+
+    def _weights(self, one: Contender) -> Path:
+        # Of the last step: best.pt is chosen by the truth, which most of these methods must not know.
+        return self.folder / "trained" / one.folder / LAST
+
+    def _request(self, one: Contender) -> Request:
+        return Request(
+            method=one.method,
+            preset=one.preset or self.preset.method,
+            settings=dict(one.settings),
+            phantom=one.phantom or self.phantom,
+            steps=self.preset.steps,
+            changes={"precision": self.around.precision, **one.changes(self.preset.crops)},
+            seed=self.asked.seed,
+            held_out=_HELD_OUT,
+        )
+
     def _train_one(self, one: Contender) -> None:
-        folder, around = self.folder / "trained" / one.folder, self.around
+        around, weights = self.around, self._weights(one)
         surroundings = {"workers": max(around.workers - 1, 1), "device": around.device, "say": _silent}
-        if (folder / LAST).exists():
-            run = Run.resumed(folder, **surroundings)
+        if weights.exists():
+            run = Run.resumed(weights.parent, **surroundings)
         else:
-            request = Request(
-                method=one.method,
-                preset=one.preset or self.preset.method,
-                settings=dict(one.settings),
-                phantom=one.phantom or self.phantom,
-                steps=self.preset.steps,
-                changes={"precision": around.precision, **one.changes(self.preset.crops)},
-                seed=self.asked.seed,
-                held_out=_HELD_OUT,
-            )
-            run = Run.new(request, folder, **surroundings)
+            run = Run.new(self._request(one), weights.parent, **surroundings)
         run.train(self._check, around.ending)
         state = run.state
         self.done.trained[one.label] = {"steps": state.step, "seconds": round(state.elapsed, 1)}
@@ -273,78 +268,55 @@ class Benchmark:
 
     # Judging.
 
-    def specs(self) -> dict[str, str]:
-        """What `s2s.load` takes, by label, of all contenders that are ready and see every scene."""
-        return {one.label: spec for one, spec in self._ready() if not one.is_slow}
-
-    def slow_specs(self) -> dict[str, str]:
-        """The same of those that take long, and see the first scenes of the paper's sets alone."""
-        return {one.label: spec for one, spec in self._ready() if one.is_slow}
-
-    def _ready(self) -> Iterator[tuple[Contender, str]]:
+    def ready(self) -> dict[str, Denoiser]:
+        """All contenders that are ready, by label; weights that can't be read are not, see `_look_at`."""
+        found = {}
         for one in self.able:
-            if one.way == "tuned" and one.label in self.done.settings:
-                yield one, self.done.settings[one.label]
-            elif one.way == "trained" and one.label in self.done.trained:
-                # Weights of the last step: best.pt is chosen by the truth, which most of these methods must not know.
-                yield one, str(self.folder / "trained" / one.folder / LAST)
-            elif one.way == "published":
-                yield one, one.method
-            elif one.way == "fitted":
-                settings = dict(self.preset.fit[one.method.rpartition(":")[2]])
-                yield one, tune.spec_of(one.method, settings) if settings else one.method
+            tuned = one.way == "tuned" and one.label in self.done.settings
+            trained = one.way == "trained" and one.label in self.done.trained
+            if tuned or trained or one.way in ("published", "fitted"):
+                with contextlib.suppress(UsimError):
+                    found[one.label] = load(self._spec(one))
+        return found
 
-    def _sources(self) -> dict[str, Part]:
-        """Scenes by the kind of judging: all contenders on the paper's sets and on the battery, and slow ones."""
+    def _spec(self, one: Contender) -> str:
+        """What `s2s.load` takes."""
+        if one.way == "tuned":
+            return self.done.settings[one.label]
+        if one.way == "trained":
+            return str(self._weights(one))
+        settings = dict(self.preset.fit[one.method.rpartition(":")[2]]) if one.way == "fitted" else {}
+        return tune.spec_of(one.method, settings) if settings else one.method
+
+    def judgings(self) -> list[Judging]:
+        """All contenders on the paper's sets and on the battery, and slow ones on the first scenes of the sets."""
         preset, seed = self.preset, self.asked.seed
+        denoisers, slow = self.ready(), {one.label for one in self.able if one.is_slow}
+        specs = {one.label: self._spec(one) for one in self.able if one.label in denoisers}
+        ready = {label: Ready(spec, denoisers[label].checkpoint or spec) for label, spec in specs.items()}
+        most = {label: one for label, one in ready.items() if label not in slow}
         images = Simulated(self.suite.images, preset.images, seed)
         battery = Simulated(self.suite.battery, preset.battery, seed)
         few = [item for item in images.items if item[1] < preset.few]
-        parts = {"images": Part(images, images.items), "battery": Part(battery, battery.items)}
-        return parts | ({"few": Part(images, few, bare=True)} if any(one.is_slow for one in self.able) else {})
-
-    def _judged_items(self) -> list[tuple[str, tuple[str, int]]]:
-        return [(kind, item) for kind, part in self._sources().items() for item in part.items]
-
-    def _path(self, kind: str, item: tuple[str, int]) -> Path:
-        return self.folder / "judged" / kind / f"{item[0].replace('/', '-')}-{item[1]}"
-
-    def _judge(self) -> None:
-        for kind, part in self._sources().items():
-            pending = [item for item in part.items if not store.is_there(self._path(kind, item))]
-            if not pending:
-                continue
-            self._check()
-            self.around.say(f"judging {len(pending)} scenes ({kind})")
-            alone = kind == "few"
-            job = Job(
-                replace(part, items=pending),
-                self.slow_specs() if alone else self.specs(),
-                self.around.device,
-                pictures=1,
-                sweep=self.preset.sweep and not alone,
-                controls=not alone,
-            )
-
-            def hear(event: Event, kind: str = kind) -> None:
-                if event.kind == "done":
-                    store.save(self._path(kind, (event.value.suite, event.value.scene)), event.value)
-                    self.around.say(f"judged: {event.value.suite}, scene {event.value.scene} ({kind})")
-                self._check()
-
-            workers = min(self.around.workers, processes(self.around.device))
-            gather(job, pending, workers, hear)
+        folder = self.folder / "judged"
+        kinds = [
+            Judging(Part(images, images.items), most, folder / "images", True, preset.sweep),
+            Judging(Part(battery, battery.items), most, folder / "battery", True, preset.sweep),
+        ]
+        rest = {label: one for label, one in ready.items() if label in slow}
+        few_of_them = Judging(Part(images, few, bare=True), rest, folder / "few", False, False)
+        return [*kinds, few_of_them] if slow else kinds
 
     def evaluation(self) -> Evaluation:
         """Every score of every scene, from the files."""
         found: dict[tuple[str, int], Judgement] = {}
-        for kind, item in self._judged_items():
-            judged = store.read(self._path(kind, item))
-            found[item] = _joined(found[item], judged) if item in found else judged
-        specs = self.specs() | self.slow_specs()
-        order = [one.label for one in self.contenders if one.label in specs]
-        denoisers = {label: load(specs[label]) for label in order}
-        about = files.origin(self._words(), denoisers, self.around.command)
+        for kind in self.judgings():
+            for item in kind.part.items if kind.ready or kind.controls else ():
+                judged = kind.read(item)
+                found[item] = joined(found[item], judged) if item in found else judged
+        denoisers = self.ready()
+        order = [one.label for one in self.contenders if one.label in denoisers]
+        about = files.origin(self._words(), {label: denoisers[label] for label in order}, self.around.command)
         result = collect((*order, *controls()), found.values(), about)
         costs = {
             label: replace(result.costs[label], parameters=one.method.parameter_count())
@@ -370,39 +342,6 @@ class Benchmark:
         )
 
 
-def _joined(most: Judgement, slow: Judgement) -> Judgement:
-    """One judgement of a scene from that of most contenders and that of the slow ones."""
-    picture = most.picture
-    if picture is not None and slow.picture is not None:
-        images = {name: image for name, image in picture.images.items() if name != "truth"}
-        images |= {name: image for name, image in slow.picture.images.items() if name not in picture.images}
-        picture = replace(picture, images={**images, "truth": picture.images["truth"]})
-    rows, failures = (*most.rows, *slow.rows), (*most.failures, *slow.failures)
-    return replace(most, rows=rows, failures=failures, picture=picture)
-
-
-def only(evaluation: Evaluation, suites: Sequence[str]) -> Evaluation:
-    """The part of an evaluation that some suites make, with those methods alone that were judged on all of it."""
-    rows = [row for row in evaluation.rows if row.suite in suites]
-    scenes = len({(row.suite, row.scene) for row in rows})
-    whole = [name for name in evaluation.methods if sum(row.method == name for row in rows) == scenes]
-    failed = {failure.method for failure in evaluation.failures if failure.suite in suites}
-    names = tuple(name for name in evaluation.methods if name in whole or name in failed)
-    return replace(
-        evaluation,
-        methods=names,
-        controls=frozenset(names) & evaluation.controls,
-        rows=tuple(row for row in rows if row.method in names),
-        failures=tuple(one for one in evaluation.failures if one.suite in suites),
-        pictures=tuple(_without(one, names) for one in evaluation.pictures if one.suite in suites),
-    )
-
-
-def _without(picture: Picture, names: Sequence[str]) -> Picture:
-    kept = {name: image for name, image in picture.images.items() if name in (*names, "truth")}
-    return replace(picture, images=kept)
-
-
 def command_of(asked: Asked, folder: Path) -> str:
     """The command that makes the benchmark."""
     words = ["s2s", "benchmark", "--suite", asked.suite, "--preset", asked.preset, "-o", str(folder)]
@@ -412,15 +351,5 @@ def command_of(asked: Asked, folder: Path) -> str:
     return shlex.join(words)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: damaged: {error}; begin in another folder") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: damaged: no mapping; begin in another folder")
-    return content
-
-
-def _silent(text: str) -> None:
+def _silent(text: Any) -> None:
     """Say nothing: a benchmark has lines of its own."""

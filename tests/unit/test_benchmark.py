@@ -4,23 +4,28 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from surroundings import PATIENCE, environment
 
 from s2s.benchmark import store, tables
+from s2s.benchmark.judging import joined, only
 from s2s.benchmark.paper import COLUMNS, PATIENTS, ROWS, SETS
+from s2s.benchmark.state import Done
 from s2s.benchmark.suite import PAPER, SUITES, Contender, Preset, Suite
-from s2s.benchmark.work import only
+from s2s.benchmark.work import Benchmark
 from s2s.cli import main
 from s2s.evaluation.cases import Suite as Judged
 from s2s.evaluation.controls import NOISY
 from s2s.evaluation.results import Cost, Evaluation, Failure, Picture, Row
-from s2s.evaluation.run import Judgement
+from s2s.evaluation.run import EVERYONE, Judgement
 from s2s.evaluation.statistics import Interval
 from s2s.methods import METHODS, make, method_class
 from s2s.published import published
@@ -46,7 +51,9 @@ SMALL = {"width": 4, "depth": 1}
 CONTENDERS = (
     Contender("median", "median", "tuned"),
     Contender("noise2noise", "noise2noise", "trained", settings=SMALL),
-    Contender("noise2noise (slices)", "noise2noise", "trained", settings={**SMALL, "pair": "slice"}),
+    Contender(
+        "noise2noise (slices)", "noise2noise", "trained", settings={**SMALL, "pair": "slice"}, phantom="sweep.yaml"
+    ),
     Contender("zs-n2n", "zs-n2n", "fitted"),
     Contender("default (in the box)", "default", "published"),
 )
@@ -112,14 +119,21 @@ def test_the_papers_figures_are_those_of_its_table():
         (["-m", "noise2nose"], "--method: 'noise2nose' is none of this suite; did you mean 'noise2noise'"),
         (["--page", "results.html"], "end its name with .md"),
         (["--sim", "nowhere"], "nowhere"),
+        (["-m", "noise2true", "--sim", "nowhere"], "nowhere"),
+        (["-m", "noise2true", "--seed", "9223372036854775808"], "seed: "),
+        (["--page", "notes.md"], "notes.md: holds something else than results"),
+        (["--page", "out/results.md"], "a file is in the way of the page's pictures"),
         (["--minutes", "0"], "--minutes"),
     ],
 )
 def test_bad_calls_are_refused_before_any_work(tmp_path, monkeypatch, capsys, options, text):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.md").write_text("# Notes")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/results").write_text("a file")
     assert main(["benchmark", "-m", "gaussian", "-o", "work", *options]) == 2
     assert text in " ".join(capsys.readouterr().err.split())
-    assert not (tmp_path / "work" / "judged").exists()
+    assert not (tmp_path / "work").exists()
 
 
 # What is kept.
@@ -140,7 +154,9 @@ def judgement(suite="paper-s2", scene=0, methods=("nlm", "srad"), picture=True):
 @pytest.mark.parametrize("picture", [True, False])
 def test_a_judged_scene_is_read_as_it_was_written(tmp_path, picture):
     wanted = judgement(picture=picture)
-    store.save(tmp_path / "deep" / "scene-0", wanted)
+    store.save(tmp_path / "deep" / "scene-0", wanted, {"nlm": "nlm:h=1"})
+    assert store.known(tmp_path / "deep" / "scene-0") == {"nlm": "nlm:h=1"}
+    assert store.known(tmp_path / "deep" / "scene-1") == {}
     found = store.read(tmp_path / "deep" / "scene-0")
     assert [(row.method, row.seconds, row.scores["psnr"]) for row in found.rows] == [
         (row.method, row.seconds, row.scores["psnr"]) for row in wanted.rows
@@ -158,13 +174,38 @@ def test_a_judged_scene_is_read_as_it_was_written(tmp_path, picture):
 
 
 def test_a_damaged_scene_is_named(tmp_path):
-    store.save(tmp_path / "scene", judgement())
-    (tmp_path / "scene.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(DataError, match=r"scene\.json: damaged: .*remove it, and --resume judges the scene again"):
-        store.read(tmp_path / "scene")
-    (tmp_path / "scene.json").write_text("{")
-    with pytest.raises(DataError, match="damaged"):
-        store.read(tmp_path / "scene")
+    store.save(tmp_path / "scene", judgement(), {})
+    whole, packed = (tmp_path / "scene.json").read_text(), bytearray((tmp_path / "scene.npz").read_bytes())
+    packed[200:220] = bytes(20)
+    for broken in (b"PK nonsense", b"", bytes(packed)):
+        (tmp_path / "scene.npz").write_bytes(broken)
+        with pytest.raises(DataError, match=r"scene\.json: damaged: .*remove it, and --resume judges the scene again"):
+            store.read(tmp_path / "scene")
+    for broken in ("{", "[]", "null", whole.replace('"scores": {', '"scores": null, "x": {')):
+        (tmp_path / "scene.json").write_text(broken)
+        with pytest.raises(DataError, match="damaged"):
+            store.read(tmp_path / "scene")
+
+
+@pytest.mark.parametrize(
+    "broken", ["{", "[]", '{"settings": null}', '{"settings": {"median": 3}}', '{"seconds": "x"}', '{"what": {}}']
+)
+def test_a_damaged_state_is_named_with_its_cure(tmp_path, broken):
+    (tmp_path / "state.json").write_text(broken)
+    with pytest.raises(DataError, match=r"state\.json: damaged: .*remove it, and --resume makes again"):
+        Done.read(tmp_path)
+    assert Done.read(tmp_path / "elsewhere") == Done()
+
+
+def test_two_judgements_of_a_scene_are_joined():
+    first, second = judgement(methods=("nlm", "srad")), judgement(methods=("srad", "lee"))
+    made = joined(first, replace(second, failures=()))
+    assert [row.method for row in made.rows] == ["nlm", "srad", "lee"]
+    assert made.rows[1].scores["psnr"] == second.rows[0].scores["psnr"]
+    assert made.failures == ()
+    assert list(made.picture.images) == [NOISY, "nlm", "srad", "lee", "truth"]
+    gone = replace(first, rows=(), failures=(Failure(EVERYONE, "a", 0, "image", "gone"),))
+    assert joined(gone, second).failures == second.failures
 
 
 # Tables.
@@ -229,6 +270,7 @@ def test_gains_are_of_the_same_scenes_and_the_best_filter():
 
 def test_one_scene_is_told_to_be_one():
     assert tables.shown(Interval(1.0, math.nan, math.nan, 1), 1) == "1.0 (one scene)"
+    assert tables.shown(Interval(1.0, math.nan, math.nan, 9), 1) == "1.0 (9 scenes, no interval)"
     assert tables.shown(Interval(math.nan, math.nan, math.nan, 0), 1) == "-"
     assert tables.shown(Interval(1.0, 0.5, 1.5, 4), 1, "+") == "+1.0 [0.5, 1.5]"
 
@@ -239,8 +281,10 @@ def test_one_scene_is_told_to_be_one():
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A suite of small contenders on small scenes, and the folder in which commands run."""
-    (tmp_path / "small.yaml").write_text(PHANTOM)
-    (tmp_path / "other.yaml").write_text(PHANTOM)
+    for name in ("small.yaml", "other.yaml"):
+        (tmp_path / name).write_text(PHANTOM)
+    sweep = PHANTOM.replace("{model: field}", "{model: volume}\nsweep: {slices: 2, step: 2 mm}")
+    (tmp_path / "sweep.yaml").write_text(sweep.replace("type: plane", "type: focused, depth: 14 mm"))
     images, battery = ((Judged(str(tmp_path / name)),) for name in ("small.yaml", "other.yaml"))
     suite = Suite("tiny", str(tmp_path / "small.yaml"), CONTENDERS, {"smoke": TINY}, images, battery)
     monkeypatch.setitem(SUITES, "tiny", suite)
@@ -252,23 +296,33 @@ def run(*more):
     return main(["benchmark", "--suite", "tiny", "--workers", "1", "--device", "cpu", "-o", "work", *more])
 
 
+def judged_by(scores):
+    """How many scenes each method has, by its name."""
+    return {one["name"]: one["metrics"]["psnr"]["count"] for one in scores["methods"] if not one["control"]}
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_a_benchmark_goes_on_where_it_was_and_names_what_failed(tiny, capsys, monkeypatch):
-    judged = []
-    save = store.save
+    judged, save, train_one = [], store.save, Benchmark._train_one
 
-    def stop_after_three(path, judgement):
-        save(path, judgement)
+    def stop_after_three(path, judgement, known):
+        save(path, judgement, known)
         judged.append(path)
         if len(judged) == 3:
             raise KeyboardInterrupt
 
+    def one_fails(self, one):
+        if "slices" in one.label:
+            raise RuntimeError("out of memory")
+        train_one(self, one)
+
     monkeypatch.setattr(store, "save", stop_after_three)
+    monkeypatch.setattr(Benchmark, "_train_one", one_fails)
     assert run() == 130
     said = capsys.readouterr().err
     assert "1 of 1 filters are tuned, 1 of 2 trainings done, 3 of 5 scenes judged" in said
     assert "--resume" in said
-    assert "noise2noise (slices) is left out" in said
+    assert "noise2noise (slices) is left out: RuntimeError: out of memory" in said
     trained = (tiny / "work/trained/noise2noise/last.pt").read_bytes()
     state = json.loads((tiny / "work/state.json").read_text())
     assert run() == 2
@@ -276,25 +330,58 @@ def test_a_benchmark_goes_on_where_it_was_and_names_what_failed(tiny, capsys, mo
     assert run("--resume", "--seed", "5") == 2
     assert "was begun with seed 0" in capsys.readouterr().err
 
-    monkeypatch.setattr(store, "save", lambda path, one: judged.append(path) or save(path, one))
+    monkeypatch.setattr(store, "save", lambda *one: judged.append(one[0]) or save(*one))
     assert run("--resume") == 3  # all is written, and what failed is named
     told = capsys.readouterr()
     assert len(judged) == len(set(judged)) == 5
     assert (tiny / "work/trained/noise2noise/last.pt").read_bytes() == trained
     assert json.loads((tiny / "work/state.json").read_text())["settings"] == state["settings"]
-    assert "noise2noise (slices): " in told.err
-    assert "has one slice" in told.err
+    assert "noise2noise (slices): RuntimeError: out of memory" in told.err
     written = [line for line in told.out.splitlines() if line.startswith("work")]
     assert written == ["work/results.md", "work/results.html", "work/scores.json", "work/scores.csv"]
-    page = (tiny / "work/results.md").read_text()
+    page, html = (tiny / "work/results.md").read_text(), (tiny / "work/results.html").read_text()
     assert "s2s benchmark --suite tiny --preset smoke -o work" in page
     assert "## What is missing" in page
-    assert "has one slice" in page
+    assert "noise2noise (slices) was left out: RuntimeError: out of memory" in page
+    assert "noise2noise (slices) was left out: RuntimeError: out of memory" in html
+    counts = judged_by(json.loads((tiny / "work/scores.json").read_text()))
+    assert counts == {"median": 4, "noise2noise": 4, "zs-n2n": 1, "default (in the box)": 4}
+
+    monkeypatch.setattr(Benchmark, "_train_one", train_one)
+    assert run("--resume") == 0  # what failed before is trained, and judged on every scene that is there already
+    assert "What is missing" not in (tiny / "work/results.md").read_text()
     scores = json.loads((tiny / "work/scores.json").read_text())
-    names = [one["name"] for one in scores["methods"] if not one["control"]]
-    assert names == ["median", "noise2noise", "zs-n2n", "default (in the box)"]
-    counted = {one["name"]: one["metrics"]["psnr"]["count"] for one in scores["methods"]}
-    assert (counted["median"], counted["zs-n2n"]) == (4, 1)
+    assert judged_by(scores) == {**counts, "noise2noise (slices)": 4}
+    assert len(scores["rows"]) == len({(row["method"], row["suite"], row["scene"]) for row in scores["rows"]})
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_weights_that_changed_or_went_are_noticed(tiny, capsys):
+    asked = ("-m", "noise2noise", "-m", "noise2noise (slices)", "-m", "median")
+    assert run(*asked) == 0
+    first, second = (tiny / "work/trained" / name / "last.pt" for name in ("noise2noise", "noise2noise-slices"))
+    before = json.loads((tiny / "work/scores.json").read_text())
+    first.write_bytes(second.read_bytes())
+    capsys.readouterr()
+    assert run(*asked, "--resume") == 0
+    assert "judging 1 rows on 2 scenes (images)" in capsys.readouterr().err
+    after = json.loads((tiny / "work/scores.json").read_text())
+    rows = [
+        [row["scores"]["psnr"] for row in scores["rows"] if row["method"] == name]
+        for scores, name in ((before, "noise2noise"), (after, "noise2noise"), (after, "noise2noise (slices)"))
+    ]
+    assert rows[0] != rows[1] == rows[2]
+    second.write_bytes(second.read_bytes()[:1000])
+    assert run(*asked, "--resume") == 3
+    told = capsys.readouterr().err
+    assert "noise2noise (slices) is left out: " in told
+    assert f"remove {Path('work/trained/noise2noise-slices')}, and --resume trains it again" in told
+    shutil.rmtree(second.parent)
+    assert run(*asked, "--resume") == 0
+    assert judged_by(json.loads((tiny / "work/scores.json").read_text()))["noise2noise (slices)"] == 4
+    (tiny / "sweep.yaml").write_text((tiny / "sweep.yaml").read_text().replace("-12 dB", "-30 dB"))
+    assert run(*asked, "--resume") == 2
+    assert "was begun with another text of its phantoms" in capsys.readouterr().err
 
 
 def test_minutes_end_a_benchmark_that_goes_on(tiny, capsys):

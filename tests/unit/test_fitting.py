@@ -241,3 +241,13 @@ def test_a_fit_says_how_far_it_is_and_can_be_ended(tmp_path, noisy):
         list(again)
     assert seen[-1].fitted == 0.5
     assert not (tmp_path / "b.npy").exists()
+
+
+def test_the_fit_to_a_clip_is_most_of_its_work(tmp_path, noisy):
+    np.save(tmp_path / "clip.npy", np.stack([noisy] * 10))
+    seen = []
+    list(denoise_files([tmp_path / "clip.npy"], s2s.load(QUICK), stated=Stated(), progress=seen.append))
+    shares = [state.share for state in seen]
+    assert shares == sorted(shares)
+    assert shares[:3] == pytest.approx([0.3, 0.6, 0.9])
+    assert shares[-1] == pytest.approx(0.99)

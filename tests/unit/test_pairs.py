@@ -1,10 +1,12 @@
 """Pairs of images with other speckle: looks, slices and angles, from simulation and from files."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from s2s.cli import main
-from s2s.data import BELOW_BLACK_DB, DeviceFeed, Simulation, partners
+from s2s.data import BELOW_BLACK_DB, DeviceFeed, Pool, Simulation, partners
 from s2s.images import Stated
 from s2s.methods import make
 from s2s.recordings import Recordings
@@ -151,7 +153,21 @@ def test_the_pair_decides_what_noise2noise_needs(tmp_path, capsys):
     command = ["train", "--sim", "cyst", "--method", "noise2noise", "--set", "pair=angle", "-o", str(tmp_path / "out")]
     assert main(command) == 2
     assert "add angles" in capsys.readouterr().err
+    command[2:6] = ["training-sweep", "--method", "noise2noise", "--set"]
+    assert main([*command[:6], "pair=slice", "--simulate-on", "device", "-o", str(tmp_path / "out")]) == 2
+    assert "simulate_on: the neighbouring slice of a volume is made by the CPU only" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_image_that_is_in_several_pairs_is_kept_once():
+    method = make("noise2noise", "toy", pair="slice", width=4)
+    pool = Pool(method, dataclasses.replace(method.TRAINING["toy"], crop=32), seed=0)
+    made = Simulation(phantom(SWEEP), 5, ("y", "next")).open()(0)
+    pool._take(made)
+    (scene,) = pool._scenes
+    assert len(scene) == 4
+    assert len({sample["y"].data_ptr() for sample in scene}) == 3
+    assert len({sample["next"].data_ptr() for sample in scene}) == 3
 
 
 @pytest.mark.parametrize("name", ["training-sweep", "training-angles"])
