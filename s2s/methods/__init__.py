@@ -31,6 +31,7 @@ METHODS = {
     "bm3d": "s2s.methods.bm3d:Bm3d",
     "obnlm": "s2s.methods.obnlm:Obnlm",
     "noise2true": "s2s.methods.noise2true:Noise2True",
+    "r2d2+": "s2s.methods.r2d2:R2D2",
     "vdn": "s2s.methods.vdn:Vdn",
     "noise2noise": "s2s.methods.noise2noise:Noise2Noise",
     "ns-n2n": "s2s.methods.ns_n2n:NsN2N",
