@@ -48,6 +48,7 @@ def cli(context: click.Context, version: bool, verbose: int, quiet: bool) -> Non
 @click.option("--strength", type=float, default=1.0, show_default=True, metavar="S",
               help="How much of what the method removes is removed, from 0 to 1.")  # fmt: skip
 @click.option("--residual", is_flag=True, help="Also write what was removed, as INPUT with .residual.")
+@click.option("--extras", is_flag=True, help="Also write what else the method tells, as INPUT.extras.npz, in dB.")
 @click.option("--gamma", type=float, metavar="G", help="Brighten the grey levels for display; off by default.")
 @click.option("--fast", is_flag=True, help="Networks compute in bfloat16: faster, less exact.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps; auto takes what is there.")
@@ -56,7 +57,7 @@ def cli(context: click.Context, version: bool, verbose: int, quiet: bool) -> Non
 @click.pass_context
 def denoise(context: click.Context, /, inputs: tuple[Path, ...], model: str, output: str | None, device: str,
             fast: bool, force: bool, skip_existing: bool, strength: float, residual: bool, gamma: float | None,
-            **stated: Any) -> None:  # fmt: skip
+            extras: bool, **stated: Any) -> None:  # fmt: skip
     """Take the speckle out of images; each comes out in its own format and grey scale. Folders are walked.
 
     Pictures and whole numbers are taken as log-compressed over 60 dB, floats as an envelope, or as dB when none is
@@ -73,7 +74,7 @@ def denoise(context: click.Context, /, inputs: tuple[Path, ...], model: str, out
     from s2s.images import Stated
     from s2s.progress import show_progress
 
-    finish = Finish(strength, residual, gamma)
+    finish = Finish(strength, residual, gamma, extras)
     with show_progress(context.obj["quiet"]) as shown:
         for target, line in denoise_files(
             inputs, load(model, device=device, fast=fast), output, stated=Stated(**stated), finish=finish, force=force,

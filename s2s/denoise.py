@@ -151,6 +151,20 @@ class Denoiser:
             clean[place] = domain.from_db(decibel[kept])
         return clean
 
+    @property
+    def tells(self) -> bool:
+        """Whether the method tells more than the image."""
+        return type(self.method).extras is not Method.extras
+
+    def tell(self, frame: NDArray[Any], domain: Domain) -> dict[str, NDArray[np.float32]]:
+        """Return what else the method tells of an image (H, W), such as a map of its noise: arrays (H, W) in dB.
+
+        Raises ResourceError for an image that is too large: it is not cut into tiles.
+        """
+        _refuse_size(frame.shape, self.method, self.device)
+        values = torch.from_numpy(to_scale(shown_db(frame, domain), self.method.domain)).float().to(self.device)
+        return {name: found[0, 0].cpu().numpy() for name, found in self.method.tell(values[None, None]).items()}
+
     def run(self, values: torch.Tensor, extremes: tuple[float, float] | None = None) -> torch.Tensor:
         """Return clean images (B, 1, H, W) of noisy ones, both on the method's scale and its device, of any size."""
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import time
@@ -17,8 +18,10 @@ from s2s.denoise import Denoiser, TooLarge, refuse_strength, spread
 from s2s.folders import DENOISED, RESIDUAL, Found, find
 from s2s.images import READERS, Image, Stated, open_image
 from s2s.images.image import shown_db
+from s2s.methods import METHODS, method_class
+from s2s.methods.base import Method
 from usim.errors import ConfigError, DataError
-from usim.io.atomic import make_folder, no_room
+from usim.io.atomic import make_folder, no_room, write_atomic
 
 #: Opened images are kept from the check to their turn while they fit this many bytes; later ones are opened again.
 _KEPT_BYTES = 256 << 20
@@ -31,12 +34,14 @@ class Finish:
     """How much of the speckle goes, and what is made of the rest.
 
     strength: from 0, nothing goes, to 1, all that the method takes for speckle.  residual: also write what was removed.
-    gamma: of grey levels for display, v^(1 / gamma) with white = 1, applied last; None for none.
+    gamma: of grey levels for display, v^(1 / gamma) with white = 1, applied last; None for none.  extras: also write
+    what else the method tells.
     """
 
     strength: float = 1.0
     residual: bool = False
     gamma: float | None = None
+    extras: bool = False
 
     def __post_init__(self) -> None:
         refuse_strength(self.strength)
@@ -91,12 +96,17 @@ def denoise_files(
     written; of a folder, what can't be denoised is left out, and named in a DataError when the others are done. What
     was finished before an error stays.
     """
+    if finish.extras and not denoiser.tells:
+        able = [name for name in METHODS if method_class(name).extras is not Method.extras]
+        raise ConfigError(
+            f"--extras: {denoiser.name} tells nothing beside the image; leave it out ({', '.join(able)} do)"
+        )
     items = find(inputs, tell)
-    places = targets(items, output, force=force or skip_existing, residual=finish.residual)
+    places = targets(items, output, force=force or skip_existing, residual=finish.residual, extras=finish.extras)
     kept = _check_named(items, stated, finish, check)
     lost: list[str] = []
     for number, (item, target) in enumerate(zip(items, places, strict=True)):
-        if skip_existing and all(path.exists() for path in (target, residual_of(target))[: 1 + finish.residual]):
+        if skip_existing and all(path.exists() for path in beside(target, finish)):
             tell(f"{target}: exists already, left as it is")
             continue
         try:
@@ -114,6 +124,8 @@ def denoise_files(
             yield target, _summary(image, pixels, time.perf_counter() - start)
             if finish.residual:
                 yield residual_of(target), work.scale()
+            if finish.extras:
+                yield extras_of(target), work.tell(extras_of(target))
         except (DataError, TooLarge) as error:
             if item.named:
                 raise
@@ -125,13 +137,18 @@ def denoise_files(
 
 
 def targets(
-    items: Sequence[Found | Path], output: str | None, *, force: bool = False, residual: bool = False
+    items: Sequence[Found | Path],
+    output: str | None,
+    *,
+    force: bool = False,
+    residual: bool = False,
+    extras: bool = False,
 ) -> list[Path]:
     """Return where the output of every input goes: scan.png becomes scan.denoised.png.
 
     output: None for beside the input; a file for one input; a folder, made when it is needed: one that exists, or a
     name that ends with a slash or has no ending, and always for several inputs and for what was found in a folder,
-    which keeps its place in it.  residual: there is one more file for each, see `residual_of`.
+    which keeps its place in it.  residual, extras: there is one more file for each, see `residual_of`, `extras_of`.
 
     Raises ConfigError when an output would replace an input, another output, or, unless force, any file.
     """
@@ -158,7 +175,7 @@ def targets(
         else:
             home = Path(str(output)) / item.within if into else item.source.parent
             place = home / f"{item.stem}{DENOISED}{item.suffix}"
-        for path in (place, residual_of(place)) if residual else (place,):
+        for path in beside(place, Finish(residual=residual, extras=extras)):
             if path.resolve() in sources:
                 raise ConfigError(f"{path}: this would replace an input; choose another output")
             if path in taken:
@@ -171,6 +188,17 @@ def targets(
             taken.add(path)
         places.append(place)
     return places
+
+
+def beside(target: Path, finish: Finish) -> list[Path]:
+    """Return all files that are written of an input, the clean image first."""
+    more = [residual_of(target)] * finish.residual + [extras_of(target)] * finish.extras
+    return [target, *more]
+
+
+def extras_of(target: Path) -> Path:
+    """Return where what else a method tells goes: scan.extras.npz beside scan.denoised.png."""
+    return target.with_name(f"{target.stem.removesuffix(DENOISED)}.extras.npz")
 
 
 def residual_of(target: Path) -> Path:
@@ -241,6 +269,18 @@ class _Work:
         except OSError as error:
             raise no_room(residual_of(target), error, 4 * self.pixels) from error
         return self.pixels
+
+    def tell(self, target: Path) -> str:
+        """Write what else the method tells, arrays (frames, H, W) in dB of the scan's own area; returns their names."""
+        told: dict[str, list[NDArray[np.float32]]] = {}
+        for frame in self.image.frames:
+            self.check()
+            for name, values in self.denoiser.tell(self.image.inside(frame), self.image.domain).items():
+                told.setdefault(name, []).append(values)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{name: np.stack(values) for name, values in told.items()})  # type: ignore[arg-type]
+        write_atomic(target, buffer.getvalue())
+        return f"{', '.join(told)}, in dB"
 
     def _clean(self, removed: Any) -> Iterator[NDArray[Any]]:
         image, finish = self.image, self.finish

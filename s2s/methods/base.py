@@ -168,8 +168,15 @@ class Method(nn.Module):
         return False
 
     def extras(self, y: Tensor) -> dict[str, Tensor]:
-        """What else the method can tell about images (B, 1, H, W): noise maps, samples; nothing by default."""
+        """What else the method can tell about images (B, 1, H, W), in dB: noise maps, samples; nothing by default."""
         return {}
+
+    @torch.no_grad()
+    def tell(self, y: Tensor) -> dict[str, Tensor]:
+        """`extras` on any size, as `denoise` is."""
+        height, width = y.shape[-2:]
+        self.eval()
+        return {name: values[..., :height, :width] for name, values in self.extras(self.padded(y)).items()}
 
     @torch.no_grad()
     def denoise(self, y: Tensor, extremes: tuple[float, float] | None = None) -> Tensor:
@@ -178,15 +185,20 @@ class Method(nn.Module):
         extremes: of the clip that the images belong to, for a method that scales by them.
         """
         height, width = y.shape[-2:]
-        padded = y
-        for axis, side in ((-2, height), (-1, width)):
-            wanted = max(-(-side // self.multiple) * self.multiple, self.smallest)
-            if wanted > side:  # as often as it takes, which torch's own reflection refuses
-                mirrored = np.pad(np.arange(side), (0, wanted - side), mode="reflect")
-                padded = padded.index_select(axis, torch.from_numpy(mirrored).to(y.device))
+        padded = self.padded(y)
         self.eval()
         clean = self.infer(padded) if extremes is None else self.infer(padded, extremes=extremes)  # type: ignore[call-arg]
         return clean[..., :height, :width]
+
+    def padded(self, y: Tensor) -> Tensor:
+        """Images (B, 1, H, W) whose sides are reflected until they fit."""
+        for axis in (-2, -1):
+            side = y.shape[axis]
+            wanted = max(-(-side // self.multiple) * self.multiple, self.smallest)
+            if wanted > side:  # as often as it takes, which torch's own reflection refuses
+                mirrored = np.pad(np.arange(side), (0, wanted - side), mode="reflect")
+                y = y.index_select(axis, torch.from_numpy(mirrored).to(y.device))
+        return y
 
 
 class Filter(Method):

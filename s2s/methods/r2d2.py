@@ -136,7 +136,7 @@ class R2D2(Regression):
         return self.draw(y).mean(0)
 
     def extras(self, y: Tensor) -> dict[str, Tensor]:
-        """`spread_db`, the samples' standard deviation in dB, and each of them, `sample0`, ... (B, 1, H, W)."""
+        """`spread_db`, the samples' standard deviation, and each of them, `sample0`, ... (B, 1, H, W), in dB."""
         drawn = self.draw(y)
         found = {"spread_db": RANGE_DB * drawn.std(0, correction=0)}
-        return found | {f"sample{number}": sample for number, sample in enumerate(drawn)}
+        return found | {f"sample{number}": RANGE_DB * (sample - 1.0) for number, sample in enumerate(drawn)}

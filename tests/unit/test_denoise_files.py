@@ -6,13 +6,16 @@ import h5py
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
+from s2s.checkpoint import save_checkpoint
 from s2s.cli import main
 from s2s.denoise import load
 from s2s.domain import Domain
 from s2s.files import Finish, Progress, denoise_files, residual_of, targets
 from s2s.folders import find
 from s2s.images import Stated
+from s2s.methods import make
 from s2s.progress import Lines, show_progress
 from usim.errors import ConfigError, DataError
 from usim.io.atomic import write_atomic
@@ -236,3 +239,29 @@ def test_quiet_says_nothing(capsys):
 def test_several_inputs_do_not_go_into_one_picture(tmp_path):
     with pytest.raises(ConfigError, match="there are several inputs; name a folder"):
         targets([tmp_path / "a.png", tmp_path / "b.png"], str(tmp_path / "c.png"))
+
+
+def test_what_a_method_tells_beside_the_image_is_written_on_request(tmp_path, capsys):
+    torch.manual_seed(0)
+    about = {"request": {}, "phantom": {}}
+    save_checkpoint(tmp_path / "vdn.pt", make("vdn", "toy", width=4, depth=1, features=4), about)
+    save_checkpoint(tmp_path / "r2d2.pt", make("r2d2+", "toy", width=4, depth=1, steps=2, samples=2), about)
+    clip = np.random.default_rng(0).integers(0, 256, (3, 37, 50), dtype=np.uint8)
+    np.save(tmp_path / "clip.npy", clip)
+    assert main(["denoise", str(tmp_path / "clip.npy"), "-m", str(tmp_path / "vdn.pt"), "--extras"]) == 0
+    assert f"{tmp_path / 'clip.extras.npz'}: noise_db, in dB" in capsys.readouterr().out
+    with np.load(tmp_path / "clip.extras.npz") as told:
+        assert told.files == ["noise_db"]
+        assert (told["noise_db"].shape, told["noise_db"].dtype) == ((3, 37, 50), np.float32)
+        assert told["noise_db"].mean() == pytest.approx(5.6, abs=0.2)  # a network that has learned nothing yet
+    command = ["denoise", str(tmp_path / "clip.npy"), "-m", str(tmp_path / "r2d2.pt"), "--extras"]
+    assert main([*command, "-o", str(tmp_path / "clip.denoised.npy")]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
+    with np.load(tmp_path / "clip.extras.npz") as told:
+        assert told.files == ["spread_db", "sample0", "sample1"]
+        mean = (told["sample0"] + told["sample1"]) / 2.0
+    clean = np.load(tmp_path / "clip.denoised.npy").astype(np.float64) / 255.0
+    np.testing.assert_allclose(np.clip(1.0 + mean / 60.0, 0.0, 1.0), clean, atol=0.003)
+    assert main(["denoise", str(tmp_path / "clip.npy"), "-m", "lee", "--extras", "--force"]) == 2
+    assert "--extras: lee tells nothing beside the image; leave it out (r2d2+, vdn do)" in capsys.readouterr().err
