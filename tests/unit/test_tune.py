@@ -278,7 +278,7 @@ def test_scenes_are_never_those_of_an_evaluation_or_a_training(phantom):
 @pytest.mark.parametrize("name", LEARNED)
 def test_what_learns_is_refused_with_what_to_do(name):
     how = "is fitted to each image" if method_class(name).fit_steps else "learns"
-    with pytest.raises(ConfigError, match=f"{name}: {how}.* s2s .*{name}.*evaluate -m"):
+    with pytest.raises(ConfigError, match=f"{re.escape(name)}: {how}.* s2s .*{re.escape(name)}.*evaluate -m"):
         tune.refuse_methods([name])
 
 
