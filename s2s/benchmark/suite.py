@@ -155,17 +155,17 @@ PAPER = Suite(
         "smoke": Preset(
             method="toy", steps=60, crops=4, images=2, few=2, battery=2, tuning=2, sweep=False,
             fit={"zs-n2n": {"fit": 20}, "dip": {"fit": 3, "width": 8}, "noise2self": {"fit": 20, "width": 8}},
-            took="",
+            took="took 21 minutes on two cores that did other work too",
         ),
         "short": Preset(
             method="default", steps=500, crops=8, images=4, few=2, battery=4, tuning=4, sweep=False,
             fit={"zs-n2n": {}, "dip": {"fit": 100, "width": 16}, "noise2self": {"fit": 300, "width": 24}},
-            took="",
+            took="took 80 minutes on two cores that did other work too",
         ),
         "full": Preset(
             method="default", steps=None, crops=None, images=24, few=4, battery=12, tuning=8, sweep=True,
             fit={"zs-n2n": {}, "dip": {}, "noise2self": {"fit": 1000}},
-            took="",
+            took="was never run to its end: days on two cores; meant for a GPU",
         ),
     },
 )  # fmt: skip

@@ -255,7 +255,10 @@ def test_the_papers_rows_come_first_with_its_figures_beside_ours():
 
 
 def test_gains_are_of_the_same_scenes_and_the_best_filter():
-    battery = only(evaluation(), ["evaluation/edges", "evaluation/wires"])
+    whole = evaluation()
+    flat = [row for row in whole.rows if (row.suite, row.scene) == ("evaluation/wires", 2)]
+    rows = [replace(row, scores={**row.scores, tables.GAIN: math.nan}) if row in flat else row for row in whole.rows]
+    battery = only(replace(whole, rows=tuple(rows)), ["evaluation/edges", "evaluation/wires"])
     assert "dip" not in battery.methods
     table = tables.gain_table(battery, ["nlm", "bm3d"])
     assert [name for name, _ in table.lines] == ["polyphase(4):noise2void", "noise2void"]
