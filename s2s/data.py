@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from s2s.domain import RANGE_DB, to_scale
-from s2s.methods.base import KEYS, PAIRS, Method, Training
+from s2s.methods.base import KEYS, PAIRS, Method, Training, pair_in
 from s2s.ranks import ALONE, Ranks
 from usim.batched import Batch, Batches
 from usim.errors import ConfigError, UsimError
@@ -102,7 +102,7 @@ class Simulation:
     @property
     def pair(self) -> str:
         """The key of the second image of a pair; "" where none is needed."""
-        return next((key for key in PAIRS if key in self.needs), "")
+        return pair_in(self.needs)
 
     @property
     def draws_looks(self) -> bool:

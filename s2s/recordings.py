@@ -16,7 +16,7 @@ from s2s.data import partners as pairs_of
 from s2s.images import READERS, Stated, open_image
 from s2s.images.hdf5 import Shown
 from s2s.images.image import shown_db
-from s2s.methods.base import KEYS, PAIRS
+from s2s.methods.base import KEYS, PAIRS, pair_in
 from usim.errors import ConfigError, DataError
 from usim.io.dataset import open_frames, rows_of
 from usim.phantom.draw import addressed
@@ -65,7 +65,7 @@ class Recordings:
             )
         more = f"; {len(notes) - 1} more by the same rules" if len(notes) > 1 else ""
         found = cls(tuple(items), needs, stated, seed, notes[0] + more if notes else "")
-        pair = next((key for key in PAIRS if key in needs), "")
+        pair = pair_in(needs)
         return found._paired(pair) if pair else found
 
     def _paired(self, pair: str) -> Recordings:
@@ -75,7 +75,7 @@ class Recordings:
             frames = open_image(path, self.stated).frames
             groups = [list(range(len(frames)))] if pair == "next" else []
             if isinstance(frames, Shown):
-                groups = _alike(path, PAIRS[pair])
+                groups = frames_alike(path, PAIRS[pair])
             for group in groups:
                 for here, there in pairs_of(pair, len(group)):
                     if here != there:
@@ -105,7 +105,7 @@ class Recordings:
 
     def _reader(self, path: str) -> Callable[[int, int], Sample]:
         """The function that reads the sample of a frame and of its partner, which is the frame itself without pairs."""
-        pair = next((key for key in PAIRS if key in self.needs), "")
+        pair = pair_in(self.needs)
         image = open_image(path, self.stated)
 
         def shown(index: int, other: int) -> Sample:
@@ -136,7 +136,7 @@ _HELD = {
 }
 
 
-def _alike(path: str, part: str) -> list[list[int]]:
+def frames_alike(path: str | os.PathLike[str], part: str) -> list[list[int]]:
     """Numbers of the frames of a dataset that differ in one part of their place alone, in the order of that part."""
     places = open_frames(path).places()
     own = places.pop(part)

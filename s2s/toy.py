@@ -55,12 +55,7 @@ def toy_looks(
 
     iid: a point spread function of one pixel, so that speckle is white.  clip: to -60...0 dB, like a B-mode.
     """
-    amplitude = 10.0 ** (scene / 20.0) * np.sqrt(0.5)
-    images = []
-    for _ in range(looks):
-        real, imaginary = (_blur(amplitude * generator.standard_normal(scene.shape), 1, iid) for _ in range(2))
-        images.append(_decibel(real**2 + imaginary**2, clip))
-    return images
+    return [_seen(scene, generator.standard_normal((2, *scene.shape)), iid, clip) for _ in range(looks)]
 
 
 def toy_slices(
@@ -73,17 +68,21 @@ def toy_slices(
     moved = ndimage.shift(scene, generator.uniform(-farthest, farthest, 2), order=1, mode="nearest")
     fields = [generator.standard_normal((2, *scene.shape)) for _ in range(2)]
     fields[1] = rho * fields[0] + np.sqrt(1.0 - rho**2) * fields[1]
-    images = []
-    for one, parts in zip((scene, moved), fields, strict=True):
-        amplitude = 10.0 ** (one / 20.0) * np.sqrt(0.5)
-        images.append(_decibel(sum(_blur(amplitude * part, 1, False) ** 2 for part in parts), clip))
-    return images, [scene, moved]
+    scenes = [scene, moved]
+    return [_seen(one, field, False, clip) for one, field in zip(scenes, fields, strict=True)], scenes
 
 
 def toy_clean(scene: Image, *, iid: bool = False, clip: bool = True) -> Image:
     """The image without speckle, in dB: the mean over all looks of the image in dB."""
     intensity = 10.0 ** (scene / 10.0)
     return _decibel(_blur(intensity, 2, iid) * 10.0 ** (-LOG_BIAS_DB / 10.0), clip)
+
+
+def _seen(scene: Image, field: Image, iid: bool, clip: bool) -> Image:
+    """The noisy image of a scene in dB; field: the real and the imaginary part (2, H, W) of white reflectivity."""
+    amplitude = 10.0 ** (scene / 20.0) * np.sqrt(0.5)
+    real, imaginary = (_blur(amplitude * part, 1, iid) for part in field)
+    return _decibel(real**2 + imaginary**2, clip)
 
 
 def _blur(image: Image, power: int, iid: bool) -> Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from s2s.benchmark import store
@@ -67,7 +68,7 @@ class Judging:
         """Where a scene is kept, without an ending."""
         return self.folder / f"{item[0].replace('/', '-')}-{item[1]}"
 
-    @property
+    @cached_property
     def wanted(self) -> dict[str, str]:
         """Digests of all rows of a scene, by label."""
         rows = {label: one.digest for label, one in self.ready.items()}
@@ -85,8 +86,9 @@ class Judging:
     def work(self, workers: int, device: str, say: Callable[[str], None], check: Callable[[], None]) -> None:
         """Judge what is missing; scenes that lack the same are judged together."""
         groups: dict[tuple[str, ...], list[Item]] = {}
-        for item in self.pending():
-            groups.setdefault(self.missing(item), []).append(item)
+        for item in self.part.items:
+            if labels := self.missing(item):
+                groups.setdefault(labels, []).append(item)
         for labels, items in groups.items():
             kind = self.folder.name
             say(f"judging {len(labels)} rows on {len(items)} scenes ({kind})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import os
 import re
 from collections.abc import Mapping
@@ -19,11 +18,11 @@ from s2s.benchmark.work import Benchmark
 from s2s.evaluation.cost import machine
 from s2s.evaluation.export import to_csv, to_json
 from s2s.evaluation.files import write_text
-from s2s.evaluation.results import Evaluation, Image, Picture
+from s2s.evaluation.results import Evaluation, Picture
 from s2s.evaluation.verdict import verdict
-from s2s.report.markup import Section, escape, fold, note
+from s2s.report.markup import Section, anchor, escape, fold, note
 from s2s.report.page import write_report
-from s2s.report.pictures import gallery, grey, title_of
+from s2s.report.pictures import gallery, grey, png_bytes, title_of
 from s2s.report.scores import Scores
 from usim.errors import ConfigError
 from usim.io.atomic import write_atomic
@@ -167,20 +166,11 @@ def _write_pictures(result: Evaluation, page: Path) -> Mapping[tuple[str, str], 
     for picture in result.pictures:
         for name, image in picture.images.items() if picture.suite in SHOWN else ():
             if name in tables.CONTROLS or name not in result.controls:
-                plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-                path = page.parent / page.stem / picture.suite / f"{plain}.png"
-                _write_picture(path, image, picture.dynamic_range)
+                path = page.parent / page.stem / picture.suite / f"{anchor(name)}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, png_bytes(grey(image, picture.dynamic_range), optimize=True))
                 drawn[picture.suite, name] = path
     return drawn
-
-
-def _write_picture(path: Path, image: Image, dynamic_range: float) -> None:
-    from PIL import Image as Pictures
-
-    buffer = io.BytesIO()
-    Pictures.fromarray(grey(image, dynamic_range)).save(buffer, format="png", optimize=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, buffer.getvalue())
 
 
 def _pictures(result: Evaluation, drawn: Mapping[tuple[str, str], Path], page: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from s2s.evaluation.cases import SUITES as BATTERY
 from s2s.evaluation.cases import Suite as Judged
 from s2s.evaluation.cases import suites_of
 from s2s.methods import method_class
+from s2s.report.markup import anchor
 from usim.errors import ConfigError
 from usim.units import did_you_mean
 
@@ -56,7 +56,7 @@ class Contender:
     @property
     def folder(self) -> str:
         """The label as the name of a folder."""
-        return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")
+        return anchor(self.label)
 
     @property
     def lacking(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ class Benchmark:
     def progress(self) -> str:
         """How far the work is, in words."""
         ways = {way: sum(one.way == way for one in self.able) for way in ("tuned", "trained")}
-        kinds = self.judgings()
+        kinds = self.judgings(self.ready())
         items = sum(len(kind.part.items) for kind in kinds)
         judged = items - sum(len(kind.pending()) for kind in kinds)
         return (
@@ -136,14 +136,15 @@ class Benchmark:
                     self.done.failed = {}
                     self._tune()
                     self._train()
-                    for kind in self.judgings():
+                    denoisers = self.ready()
+                    for kind in self.judgings(denoisers):
                         self._check()
                         kind.work(self._judges(), around.device, around.say, self._check)
             except TimeIsUp as error:
                 raise ResourceError(
                     f"{around.minutes:g} minutes are over: {self.progress()}; the same command with --resume goes on"
                 ) from error
-            return self.evaluation()
+            return self.evaluation(denoisers)
 
     def _judges(self) -> int:
         return min(self.around.workers, processes(self.around.device))
@@ -184,17 +185,15 @@ class Benchmark:
         except UsimError:
             raise
         except Exception:  # whose it was is not known: one after the other tells it, and the others are done
-            for label in wanted:
+            for label in [label for label in wanted if label not in self.done.settings]:
                 try:
-                    self._tune_all([label] if label not in self.done.settings else [])
+                    self._tune_all([label])
                 except UsimError:
                     raise
                 except Exception as error:
                     self._leave_out(label, error)
 
     def _tune_all(self, labels: list[str]) -> None:
-        if not labels:
-            return
         source = Simulated(suites_of(self.phantom), self.preset.tuning, self.asked.seed, "", tuning_seed)
 
         def hear(event: Event) -> None:
@@ -288,10 +287,13 @@ class Benchmark:
         settings = dict(self.preset.fit[one.method.rpartition(":")[2]]) if one.way == "fitted" else {}
         return tune.spec_of(one.method, settings) if settings else one.method
 
-    def judgings(self) -> list[Judging]:
-        """All contenders on the paper's sets and on the battery, and slow ones on the first scenes of the sets."""
+    def judgings(self, denoisers: Mapping[str, Denoiser]) -> list[Judging]:
+        """All contenders on the paper's sets and on the battery, and slow ones on the first scenes of the sets.
+
+        denoisers: those that are ready, by label.
+        """
         preset, seed = self.preset, self.asked.seed
-        denoisers, slow = self.ready(), {one.label for one in self.able if one.is_slow}
+        slow = {one.label for one in self.able if one.is_slow}
         specs = {one.label: self._spec(one) for one in self.able if one.label in denoisers}
         ready = {label: Ready(spec, denoisers[label].checkpoint or spec) for label, spec in specs.items()}
         most = {label: one for label, one in ready.items() if label not in slow}
@@ -307,14 +309,13 @@ class Benchmark:
         few_of_them = Judging(Part(images, few, bare=True), rest, folder / "few", False, False)
         return [*kinds, few_of_them] if slow else kinds
 
-    def evaluation(self) -> Evaluation:
-        """Every score of every scene, from the files."""
+    def evaluation(self, denoisers: Mapping[str, Denoiser]) -> Evaluation:
+        """Every score of every scene, from the files; denoisers: those that are ready, by label."""
         found: dict[tuple[str, int], Judgement] = {}
-        for kind in self.judgings():
+        for kind in self.judgings(denoisers):
             for item in kind.part.items if kind.ready or kind.controls else ():
                 judged = kind.read(item)
                 found[item] = joined(found[item], judged) if item in found else judged
-        denoisers = self.ready()
         order = [one.label for one in self.contenders if one.label in denoisers]
         about = files.origin(self._words(), {label: denoisers[label] for label in order}, self.around.command)
         result = collect((*order, *controls()), found.values(), about)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from s2s.evaluation.robustness import changed_images
 from s2s.images import READERS
 from s2s.metrics.frame_view import FrameView
 from s2s.metrics.judged import CHANGED, IMAGE, LOOK, PROBE, SHAM
-from s2s.recordings import TRAIN
+from s2s.recordings import TRAIN, frames_alike
 from s2s.seeds import judged_seed
 from usim.errors import DataError
 from usim.frame import Frame
@@ -204,16 +203,8 @@ class Stored:
         """Numbers of the frames of each scene, its first look first."""
         parts = rows_of(self.path)
         learned = parts.get(TRAIN, range(0)) if len(parts) > 1 else range(0)
-        places = open_frames(self.path).places()
-        looks = places.pop("look")
-        scenes: dict[tuple[Any, ...], dict[int, int]] = {}
-        met: Counter[tuple[Any, ...]] = Counter()
-        for number, (look, *place) in enumerate(zip(looks, *places.values(), strict=True)):
-            # Shards of several runs have the same places: a look that was met before belongs to another scene.
-            if number not in learned:
-                scenes.setdefault((met[look, *place], *place), {})[int(look)] = number
-            met[look, *place] += 1
-        return [[frames[look] for look in sorted(frames)] for frames in scenes.values()][: self.scenes]
+        groups = ([n for n in group if n not in learned] for group in frames_alike(self.path, "look"))
+        return [group for group in groups if group][: self.scenes]
 
     @property
     def items(self) -> Sequence[tuple[str, int]]:

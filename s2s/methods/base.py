@@ -35,6 +35,15 @@ KEYS: Mapping[str, str] = {
 PAIRS: Mapping[str, str] = {"y2": "look", "next": "slice", "steered": "angle"}
 
 
+def pair_in(needs: tuple[str, ...]) -> str:
+    """The key of the second image of a pair among what is needed; "" where no pair is.
+
+    >>> pair_in(("y", "next"))
+    'next'
+    """
+    return next((key for key in PAIRS if key in needs), "")
+
+
 @dataclass(frozen=True)
 class Training:
     """How a preset is trained unless the user says otherwise.

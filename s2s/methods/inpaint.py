@@ -29,12 +29,13 @@ import math
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from s2s.methods.base import SPECKLE
 from s2s.methods.limits import cell_of, pair_of
 from s2s.methods.masks import blocks, mean_over, places
 from s2s.methods.regression import MIDDLE, SPREAD, Regression
+from s2s.nets.surroundings import box_sum
 
 
 class Inpaint(Regression):
@@ -90,16 +91,8 @@ class Inpaint(Regression):
 
     def around(self, y: Tensor, seen: Tensor) -> Tensor:
         """The mean of what is seen in a window about each pixel of (B, 1, H, W)."""
-        edges = [side // 2 for side in self.window]
         weights = seen.to(y).expand_as(y)
-        total, weight = (
-            # Rows, then columns: 98 sums a pixel where the window has 2,145.
-            nn.functional.avg_pool2d(
-                nn.functional.avg_pool2d(one, (self.window[0], 1), 1, (edges[0], 0)),
-                (1, self.window[1]), 1, (0, edges[1]),
-            )
-            for one in (y * weights, weights)
-        )  # fmt: skip
+        total, weight = (box_sum(one, *self.window) for one in (y * weights, weights))
         return total / weight
 
     def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:

@@ -43,6 +43,7 @@ from s2s.methods.base import SPECKLE
 from s2s.methods.limits import cell_of, number
 from s2s.methods.masks import mean_over
 from s2s.methods.noise2noise import Noise2Noise
+from s2s.nets.surroundings import box_sum
 
 
 class NsN2N(Noise2Noise):
@@ -92,4 +93,6 @@ def box_mean(images: Tensor, box: tuple[int, int]) -> Tensor:
     """Means of (B, 1, H, W) over boxes of odd sides about each pixel; borders are repeated."""
     rows, columns = box
     padded = nn.functional.pad(images, (columns // 2, columns // 2, rows // 2, rows // 2), mode="replicate")
-    return nn.functional.avg_pool2d(nn.functional.avg_pool2d(padded, (rows, 1), 1), (1, columns), 1)
+    inside = box_sum(padded, rows, columns) / (rows * columns)
+    height, width = images.shape[-2:]
+    return inside[..., rows // 2 : rows // 2 + height, columns // 2 : columns // 2 + width]

@@ -48,7 +48,7 @@ class Surroundings(nn.Module):
         """The mean of a frame about the hidden cell, as wide as half of it; of its part inside the image."""
         both = torch.cat([x, torch.ones_like(x)])
         sizes = [(2 * self.rows - 1, 2 * self.columns - 1), (4 * self.rows - 1, 4 * self.columns - 1)]
-        inner, outer = (_box_sum(both, rows, columns) for rows, columns in sizes)
+        inner, outer = (box_sum(both, rows, columns) for rows, columns in sizes)
         total, count = (outer - inner).chunk(2)
         return total / count.clamp_min(0.5)
 
@@ -108,7 +108,7 @@ def reach(width: float) -> int:
     return math.ceil(3.0 * width)
 
 
-def _box_sum(x: Tensor, rows: int, columns: int) -> Tensor:
+def box_sum(x: Tensor, rows: int, columns: int) -> Tensor:
     """Sums over boxes of so many rows and columns, zero outside the image."""
     down = nn.functional.avg_pool2d(x, (rows, 1), 1, (rows // 2, 0))
     return nn.functional.avg_pool2d(down, (1, columns), 1, (0, columns // 2)) * (rows * columns)

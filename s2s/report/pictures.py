@@ -82,14 +82,19 @@ def palette() -> list[int]:
 
 def png(levels: Levels, colours: list[int] | None = None) -> str:
     """Grey levels, or numbers of colours, (H, W) as a PNG inside of an address."""
+    return f"data:image/png;base64,{base64.b64encode(png_bytes(levels, colours)).decode()}"
+
+
+def png_bytes(levels: Levels, colours: list[int] | None = None, *, optimize: bool = False) -> bytes:
+    """The same as the bytes of a file; optimize: take longer for a smaller one."""
     from PIL import Image as Pictures
 
     picture = Pictures.fromarray(levels)
     if colours:
         picture.putpalette(colours)
     buffer = io.BytesIO()
-    picture.save(buffer, format="png")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    picture.save(buffer, format="png", optimize=optimize)
+    return buffer.getvalue()
 
 
 def _scale(colours: str, low: float, high: float) -> str:
