@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -96,6 +97,31 @@ def test_two_ranks_are_one_process_with_the_double_batch(small, tmp_path):
     assert process.returncode == 0, error
     assert_alike(tmp_path / "two", tmp_path / "one", rtol=1e-5)
     assert sum(line.startswith("step 12,") for line in error.splitlines()) == 1  # one of them speaks
+
+
+#: What a training does among ranks, and the threads of torch.distributed that are left after it.
+ALONE_AGAIN = """
+import os
+from s2s.methods import make
+from s2s.ranks import joined
+
+with joined("cpu") as (ranks, _):
+    method = make("noise2true", "toy", width=4, depth=1)
+    method.optimizers(method.TRAINING["toy"])
+    assert ranks.first(float(ranks.rank)) == (0.0,)
+names = [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]
+print("left:", [name for name in names if "gloo" in name], flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
+def test_no_thread_of_a_group_outlives_it(tmp_path):
+    """One that does may abort a process that has done its work."""
+    (tmp_path / "alone_again.py").write_text(ALONE_AGAIN)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(tmp_path / "alone_again.py")]
+    done = subprocess.run(command, env=environment(OMP_NUM_THREADS="1"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["left: []"] * 2
 
 
 @pytest.mark.slow
