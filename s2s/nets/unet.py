@@ -44,18 +44,21 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels_in, H, W) -> (B, channels_out, H, W)."""
-        if self.fold > 1:
-            x = nn.functional.pixel_unshuffle(x, self.fold)
-        skips = []
-        for level, block in enumerate(self.down):
-            x = block(x)
-            if level < len(self.up):
-                skips.append(x)
-                x = nn.functional.max_pool2d(x, 2)
+        *skips, x = self.features(x)
         for level in reversed(range(len(self.up))):
             x = self.up[level](torch.cat([skips[level], self.widen[level](x)], dim=1))
         x = self.last(x)
         return nn.functional.pixel_shuffle(x, self.fold) if self.fold > 1 else x
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What is seen of (B, channels_in, H, W) at each level, from the finest to the coarsest."""
+        if self.fold > 1:
+            x = nn.functional.pixel_unshuffle(x, self.fold)
+        seen = []
+        for level, block in enumerate(self.down):
+            x = block(nn.functional.max_pool2d(x, 2) if level else x)
+            seen.append(x)
+        return seen
 
 
 def _block(channels_in: int, channels_out: int) -> nn.Sequential:

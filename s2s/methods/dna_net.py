@@ -1,0 +1,127 @@
+"""DNA-Net: an optimisation for clean image and outliers, unrolled into a few stages whose prior is a transformer.
+
+Zeng et al., the degradation-noise-aware unfolding transformer for hyperspectral images (arXiv 2305.04047). An image is
+clean plus Gaussian noise plus a few outliers; of each stage's three steps two are formulas and one is a network, the
+same in every stage, that is told how strong the noise is. All numbers that steer the stages come from the image.
+
+**Assumes** y = x + s + n, n Gaussian, s sparse: the deep nulls of speckle in dB, glints, electronic lines.
+
+**Needs** simulation, or our HDF5 files: `x`, the image without speckle. With `against=look` an independent look, `y2`.
+
+**Loss** mean sqrt((z - x)^2 + 1e-6) of the last stage in units of speckle, after `stages` rounds of
+
+    x <- (y - s + mu z) / (1 + mu)        at first z = y, s = 0
+    z <- T(x, beta)                       T(x, beta) = x + a U-shaped transformer of x and beta
+    s <- soft(y - z, theta)               soft(v, t) = sign(v) max(|v| - t, 0)
+
+with mu, beta and theta of each stage from a small network on y; theta is a twentieth of what it says, plus 3 times
+the deviation of speckle, so that s can't swallow the noise.
+
+    s2s train --sim --method dna-net --minutes 20 -o runs/dna
+
+Of the paper the abstract alone could be read: stages and network are built on what its family has published. Several
+bands, as it has, would be looks or angles here; this one takes one.
+
+**Tells** `outliers_db`, s in dB.
+
+**Reached** on toy scenes, DNA_REACHED.
+
+**Fails** as Noise2True does. The numbers that steer it depend on the whole image, so that it can't be cut into tiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from s2s.domain import RANGE_DB
+from s2s.methods.base import SPECKLE, Method, Training
+from s2s.methods.limits import whole
+from s2s.methods.regression import MIDDLE, SPREAD
+from s2s.methods.vdn import AGAINST
+from s2s.nets.attention import UTransformer
+
+#: Share of what the network says that the threshold of outliers is, beside its least in deviations of speckle.
+_SHARE, _LEAST = 0.05, 3.0
+
+
+class DnaNet(Method):
+    """Stages of an unrolled optimisation.
+
+    against: what it is taught with: "truth", or "look", an independent look.  stages: of the optimisation.  width:
+    channels of the transformer at full resolution.
+    """
+
+    needs = ("y", "x")
+    bytes_per_pixel = 3_000
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "default": {},
+        "toy": {"width": 8},
+        "paper": {"width": 28, "stages": 5},
+    }
+    TRAINING: ClassVar[dict[str, Training]] = {
+        "default": Training(),
+        "toy": Training(steps=2_000, batch=4),
+        "paper": Training(batch=4, crop=128, rate=2e-4, gain=(0.0, 0.0)),
+    }
+
+    def __init__(self, against: str = "truth", stages: int = 3, width: int = 16) -> None:
+        super().__init__()
+        if against not in AGAINST:
+            raise ValueError(f"against {against!r}: allowed are {', '.join(AGAINST)}")
+        self.target = AGAINST[against]
+        self.needs = ("y", self.target)
+        self.stages = whole("stages", stages, 1, 20)
+        self.prior = UTransformer(2, 1, width=whole("width", width, 1, 128))
+        self.steer = Steering(self.stages)
+        self.multiple = self.prior.multiple
+
+    def infer(self, y: Tensor) -> Tensor:
+        """(B, 1, H, W) -> (B, 1, H, W) on the scale 1 + dB / 60."""
+        return self.solved(y)[0]
+
+    def solved(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Clean image and outliers (B, 1, H, W)."""
+        z, s = y, torch.zeros_like(y)
+        for stage in self.steer((y - MIDDLE) / SPREAD).to(y).unbind(1):
+            mu, beta, theta = stage.unbind(1)
+            x = (y - s + mu * z) / (1.0 + mu)
+            z = self.denoised(x, beta)
+            s = soft(y - z, SPECKLE * (_LEAST + _SHARE * theta))
+        return z, s
+
+    def denoised(self, x: Tensor, beta: Tensor) -> Tensor:
+        """What the prior makes of images, noise of beta (B, 1, 1, 1) being on them."""
+        return x + SPECKLE * self.prior(torch.cat([(x - MIDDLE) / SPREAD, beta.expand_as(x)], 1)).to(x)
+
+    def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
+        """Error of the last stage in units of speckle, smooth about zero (Charbonnier)."""
+        error = (self.infer(batch["y"]) - batch[self.target]) / SPECKLE
+        return (error.square() + 1e-6).sqrt().mean()
+
+    def extras(self, y: Tensor) -> dict[str, Tensor]:
+        """`outliers_db`: what was taken for outliers (B, 1, H, W), in dB."""
+        return {"outliers_db": RANGE_DB * self.solved(y)[1]}
+
+
+class Steering(nn.Module):
+    """The positive numbers that steer each stage, from the whole image: (B, 1, H, W) -> (B, stages, 3, 1, 1, 1)."""
+
+    def __init__(self, stages: int, width: int = 16) -> None:
+        super().__init__()
+        self.see = nn.Sequential(
+            nn.Conv2d(1, width, 1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, stride=2, padding=1)
+        )
+        self.say = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, 3 * stages))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """mu, beta and theta of each stage."""
+        said = nn.functional.softplus(self.say(self.see(image).mean((-2, -1)))) + 1e-6
+        return said.reshape(len(image), -1, 3, 1, 1, 1)
+
+
+def soft(values: Tensor, threshold: Tensor) -> Tensor:
+    """Values brought nearer to zero by a threshold, and zero within it."""
+    return values - torch.minimum(torch.maximum(values, -threshold), threshold)
