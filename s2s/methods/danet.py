@@ -68,7 +68,7 @@ class Danet(Synthesis):
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "toy": {"width": 24, "maker": 8, "critic": 16},
-        "paper": {"width": 32, "depth": 4, "maker": 32, "critic": 64},
+        "paper": {"width": 32, "depth": 4, "maker": 32, "critic": 64, "weight": 93.0},
     }
     TRAINING: ClassVar[dict[str, Training]] = {
         "default": Training(),
@@ -79,7 +79,7 @@ class Danet(Synthesis):
     def __init__(
         self,
         alpha: float = 0.5,
-        weight: float = 100.0,
+        weight: float = 400.0,
         match: float = 40.0,
         plus: float = 0.8,
         maker: int = 16,
@@ -93,6 +93,7 @@ class Danet(Synthesis):
         self.loudness = nn.Parameter(torch.ones(()))
         self.maker = UNet(2, 1, width=whole("maker", maker, 1, 256), depth=2)
         self.critic = ImageCritic(2, width=whole("critic", critic, 1, 256))
+        self.multiple = max(self.multiple, self.maker.multiple)
         self.smallest = 16  # of the critic's strides
 
     def optimizers(self, training: Training) -> dict[str, torch.optim.Optimizer]:

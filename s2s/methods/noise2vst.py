@@ -103,7 +103,7 @@ class Noise2Vst(Method):
         self.fit_steps = whole("fit", fit, 1, 100_000)
         self.curve = Spline(whole("knots", knots, 2, 1024))
         self.tilt, self.offset = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
-        self.denoiser = load_backbone(backbone, Awgn).requires_grad_(False)
+        self.denoiser = load_backbone(backbone, Awgn, "awgn").requires_grad_(False)
         self.multiple, self.halo = self.denoiser.multiple, self.denoiser.halo
 
     def optimizers(self, training: Training) -> dict[str, torch.optim.Optimizer]:

@@ -93,10 +93,13 @@ class Pngan(Synthesis):
         super().__init__(**settings)
         self.features, self.match = number("features", features, 0.0, 1e6), number("match", match, 0.0, 1e6)
         self.adversarial = number("adversarial", adversarial, 0.0, 1e6)
-        self.backbone = load_backbone(backbone, Regression).requires_grad_(False) if backbone else None
+        self.backbone = load_backbone(backbone, Regression, "noise2true") if backbone else None
+        if self.backbone is not None:
+            self.backbone.requires_grad_(False)
         self.needs = ("y",) if backbone else ("y", "x")
         self.simple = Speckle(cell=(7, 7), widths=(1.0, 1.0)).requires_grad_(False)
         self.maker = SMNet(width=whole("maker", maker, 1, 256), groups=whole("groups", groups, 1, 8))
+        self.multiple = max(self.multiple, self.maker.multiple)
         self.critic = PixelCritic(1, width=whole("critic", critic, 1, 256))
 
     def optimizers(self, training: Training) -> dict[str, torch.optim.Optimizer]:
