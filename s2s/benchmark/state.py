@@ -1,6 +1,6 @@
 """The state of a benchmark in its folder: what was asked, and what is done.
 
-plan.json      what was asked, with hashes of all that scores depend on; another one is refused
+plan.json      what was asked, with hashes of all that scores depend on; methods may be added, else another is refused
 state.json     what is done: settings that were chosen, trainings that ended, seconds
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,18 +71,20 @@ class Done:
 
 
 def plan_of(
-    asked: Asked, preset: Preset, contenders: Iterable[Contender], phantoms: Iterable[Phantom], precision: str
+    asked: Asked, preset: Preset, contenders: Iterable[Contender], phantoms: Mapping[str, Phantom], precision: str
 ) -> dict[str, Any]:
     """What a benchmark is to do, and all that its scores depend on beside the machine."""
     made = files.surroundings()["versions"]
-    rows = [asdict(one) for one in contenders]
+    own = {key: value for key, value in asdict(preset).items() if key not in ("took", "fit")}
     return {
-        **asdict(asked),
-        "labels": [row["label"] for row in rows],
+        **{key: value for key, value in asdict(asked).items() if key != "labels"},
         "preset": asked.preset,
         "precision": precision,
-        "settings": _hash([rows, asdict(preset) | {"took": ""}]),
-        "phantoms": _hash([phantom.text for phantom in phantoms]),
+        "contenders": {
+            one.label: _hash([asdict(one), dict(preset.fit.get(one.bare_method, {}))]) for one in contenders
+        },
+        "settings": _hash(own),
+        "phantoms": {name: _hash(phantom.text) for name, phantom in phantoms.items()},
         "versions": {name: made[name] for name in ("s2s", "usim")},
     }
 
@@ -102,21 +104,34 @@ def open_folder(folder: Path, plan: dict[str, Any], *, resume: bool) -> Done:
     if not resume:
         raise ConfigError(f"{folder}: holds a benchmark; go on with it with --resume, or name another folder")
     stored = _mapping(path)
-    other = [key for key, value in plan.items() if stored.get(key) != value]
-    if other:
+    if other := [key for key, value in plan.items() if not _goes_on(stored.get(key), value, key)]:
         told = ", ".join(_OTHER.get(key, f"{key} {stored.get(key)}") for key in other)
         raise ConfigError(f"{folder}: was begun with {told}; ask the same, or name another folder")
     return Done.read(folder)
 
 
+def _goes_on(stored: Any, asked: Any, key: str) -> bool:
+    """Whether what was begun is part of what is asked: methods may be added, with phantoms; nothing else may differ."""
+    if key == "contenders" and isinstance(stored, dict):
+        return all(asked.get(name) == value for name, value in stored.items())
+    if key == "phantoms" and isinstance(stored, dict):
+        return all(stored.get(name, value) == value for name, value in asked.items())
+    return bool(stored == asked)
+
+
 def write_plan(folder: Path, plan: dict[str, Any]) -> None:
-    """Write plan.json where there is none; raises ResourceError."""
-    if not (folder / PLAN).exists():
-        files.write_text(folder / PLAN, json.dumps(plan, indent=1) + "\n")
+    """Write plan.json; raises ResourceError."""
+    text = json.dumps(plan, indent=1) + "\n"
+    if not (folder / PLAN).exists() or (folder / PLAN).read_text() != text:
+        files.write_text(folder / PLAN, text)
 
 
 #: Words for what is kept as a hash.
-_OTHER = {"settings": "other settings of preset and contenders", "phantoms": "another text of its phantoms"}
+_OTHER = {
+    "settings": "other settings of its preset",
+    "contenders": "other methods, or other settings of them",
+    "phantoms": "another text of its phantoms",
+}
 
 
 def _hash(content: Any) -> str:

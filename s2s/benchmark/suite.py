@@ -42,11 +42,16 @@ class Contender:
     slow: bool = False
 
     def changes(self, crops: int | None) -> dict[str, int]:
-        """What to change of its training so that a step has as many pixels as `crops` crops of 64 x 64."""
+        """What to change of its training so that a step has as many pixels as `crops` of 64 x 64, or one crop's."""
         if crops is None:
             return {}
         side = self.crop or _CROP
         return {"crop": side, "batch": max(1, round(crops * (_CROP / side) ** 2))}
+
+    @property
+    def bare_method(self) -> str:
+        """The method without a wrapper such as polyphase(4)."""
+        return self.method.rpartition(":")[2]
 
     @property
     def is_slow(self) -> bool:
@@ -133,7 +138,14 @@ PAPER = Suite(
         _learned("noise2noise"),
         _learned("noise2noise", "noise2noise (slices)", settings={"pair": "slice"}, phantom="training-sweep"),
         _learned("noise2noise", "noise2noise (angles)", settings={"pair": "angle"}, phantom="training-angles"),
+        _learned("ns-n2n", phantom="training-sweep"),
         _learned("speckle2speckle"),
+        _learned("vdn"),
+        _learned("r2d2+", slow=True),
+        _learned("dna-net"),
+        _learned("danet"),
+        _learned("pngan"),
+        _learned("cosdd"),
         Contender("dip", "dip", "fitted"),
         _learned("noise2void"),
         _learned("polyphase(4):noise2void", crop=128),
@@ -145,26 +157,39 @@ PAPER = Suite(
         _learned("polyphase(4):neighbor2neighbor", crop=128),
         Contender("zs-n2n", "zs-n2n", "fitted"),
         Contender("polyphase(4):zs-n2n", "polyphase(4):zs-n2n", "fitted"),
+        Contender("poisson2sparse", "poisson2sparse", "fitted"),
+        Contender("polyphase(4):poisson2sparse", "polyphase(4):poisson2sparse", "fitted"),
+        Contender("awgn (in the box)", "awgn", "published"),
+        Contender("noise2vst", "noise2vst", "fitted"),
+        Contender("polyphase(4):noise2vst", "polyphase(4):noise2vst", "fitted"),
         _learned("inpaint", slow=True),
         _learned("speckle2self", crop=96),
-        _learned("speckle2self", "speckle2self (as published)", preset="paper", crop=128),
+        _learned("speckle2self", "speckle2self (as published)", preset="paper", crop=256),
         Contender("speckle2self (in the box)", "speckle2self", "published"),
         Contender("default (in the box)", "default", "published"),
     ),
     {
         "smoke": Preset(
             method="toy", steps=60, crops=4, images=2, few=2, battery=2, tuning=2, sweep=False,
-            fit={"zs-n2n": {"fit": 20}, "dip": {"fit": 3, "width": 8}, "noise2self": {"fit": 20, "width": 8}},
+            fit={
+                "zs-n2n": {"fit": 20}, "dip": {"fit": 3, "width": 8}, "noise2self": {"fit": 20, "width": 8},
+                "poisson2sparse": {"fit": 10, "atoms": 8}, "noise2vst": {"fit": 10},
+            },
             took="took 21 minutes on two cores that did other work too",
         ),
         "short": Preset(
             method="default", steps=500, crops=8, images=4, few=2, battery=4, tuning=4, sweep=False,
-            fit={"zs-n2n": {}, "dip": {"fit": 100, "width": 16}, "noise2self": {"fit": 300, "width": 24}},
+            fit={
+                "zs-n2n": {}, "dip": {"fit": 100, "width": 16}, "noise2self": {"fit": 300, "width": 24},
+                "poisson2sparse": {"fit": 200}, "noise2vst": {"fit": 100},
+            },
             took="took 80 minutes on two cores that did other work too",
         ),
         "full": Preset(
             method="default", steps=None, crops=None, images=24, few=4, battery=12, tuning=8, sweep=True,
-            fit={"zs-n2n": {}, "dip": {}, "noise2self": {"fit": 1000}},
+            fit={
+                "zs-n2n": {}, "dip": {}, "noise2self": {"fit": 1000}, "poisson2sparse": {"fit": 1000}, "noise2vst": {},
+            },
             took="was never run to its end: days on two cores; meant for a GPU",
         ),
     },

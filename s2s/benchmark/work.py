@@ -85,11 +85,11 @@ class Benchmark:
         self.done = open_folder(folder, self.plan, resume=resume)
         self._began = time.monotonic()
 
-    def _phantoms(self) -> list[Phantom]:
+    def _phantoms(self) -> dict[str, Phantom]:
         """All that is learned from and judged on."""
         learned = [self.phantom, *(one.phantom for one in self.able if one.phantom)]
         judged = [suite.phantom for suite in (*self.suite.images, *self.suite.battery)]
-        return [load_phantom(name) for name in dict.fromkeys([*learned, *judged])]
+        return {name: load_phantom(name) for name in (*learned, *judged)}
 
     def _refuse(self, one: Contender) -> None:
         """Raise ConfigError for what can't be trained or fitted as it is asked."""
@@ -284,7 +284,7 @@ class Benchmark:
             return self.done.settings[one.label]
         if one.way == "trained":
             return str(self._weights(one))
-        settings = dict(self.preset.fit[one.method.rpartition(":")[2]]) if one.way == "fitted" else {}
+        settings = dict(self.preset.fit[one.bare_method]) if one.way == "fitted" else {}
         return tune.spec_of(one.method, settings) if settings else one.method
 
     def judgings(self, denoisers: Mapping[str, Denoiser]) -> list[Judging]:
