@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from s2s.benchmark_command import benchmark
+from s2s.synthesise_command import synthesise
 from usim.console import print_surroundings, program_group, run_console, start
 
 
@@ -492,6 +493,7 @@ def _command(context: click.Context) -> str:
 
 
 cli.add_command(benchmark)
+cli.add_command(synthesise)
 
 
 def main(arguments: list[str] | None = None) -> int:

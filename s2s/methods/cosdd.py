@@ -23,13 +23,15 @@ g learns nothing of s, and f nothing of g: their gradients end there.
 A decoder that saw the rows above too could tell the whole image, and the code would be left empty: the training ends
 with an error when it is. Ours are a smaller ladder and decoder without normalisation, which sees 13 columns, two or
 three cells, where the published one sees 40; and no latents finer than 8 pixels: speckle is correlated along columns
-too, and finer ones hold it (5.2 dB instead of 8.8 with latents of 4 pixels, 3.4 with those of one).
+too, and finer ones hold it (with a small network 8.8 dB gained in 600 steps, 5.2 with `finest=2`; in 400 steps 5.9 with
+`finest=2`, 3.8 with `finest=1` and 3.4 with `finest=0`).
 
 In use the mean of `samples` draws; with `direct=true` the network, which knows no whole image and is faster.
 
 **Tells** `spread_db`, the standard deviation of the draws in dB.
 
-**Reached** on toy scenes, COSDD_REACHED.
+**Reached** on toy scenes, `preset="toy"`, 400 steps, 98 s on one core: 29.60 dB PSNR from noisy images alone, the noisy
+image having 20.65 (`benchmarks/toy_denoise.py --method cosdd --steps 400`).
 
 **Fails** where structure runs along rows: the decoder foretells it, and takes it for noise.
 """
@@ -60,9 +62,9 @@ class Cosdd(Regression):
     """A variational autoencoder whose decoder sees rows, and the network that it teaches.
 
     axis: along which noise is correlated, "lateral" or "axial".  direct: use the network, which is faster; else the
-    mean of `samples` draws of the code.  levels: of the ladder, each of half the resolution.  finest: the first level
-    that has latents, 0 for that of pixels.  code: channels of the ladder.  latents: of each level.  layers: of the
-    decoder along rows, each five pixels.  parts: of its mixture.
+    mean of draws of the code.  samples: such draws.  levels: of the ladder, each of half the resolution.  finest: the
+    first level that has latents, 0 for that of pixels.  code: channels of the ladder.  latents: of each level.  layers:
+    of the decoder along rows, each five pixels.  parts: of its mixture.
     """
 
     needs = ("y",)

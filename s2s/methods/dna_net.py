@@ -24,7 +24,9 @@ bands, as it has, would be looks or angles here; this one takes one.
 
 **Tells** `outliers_db`, s in dB.
 
-**Reached** on toy scenes, DNA_REACHED.
+**Reached** on toy scenes, `preset="toy"` (49,178 parameters), 400 steps, 192 s on one core: 31.25 dB PSNR, where
+`noise2true` with 1.1 million parameters reaches 32.30 and the noisy image has 20.65 (`benchmarks/toy_denoise.py
+--method dna-net --steps 400`).
 
 **Fails** as Noise2True does. The numbers that steer it depend on the whole image, so that it can't be cut into tiles.
 """

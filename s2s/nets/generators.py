@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from s2s.domain import LOG_BIAS_DB, RANGE_DB
-from s2s.methods.base import SPECKLE
 
 #: Least intensity that is told from zero, beside a mean of 1.
 _LEAST = 1e-6
@@ -125,8 +124,7 @@ LAGS = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (0, 4))
 
 
 def moments(noise: Tensor) -> Tensor:
-    """Mean and covariances at `LAGS` of each image of noise (B, 1, H, W), in units of speckle: (B, 1 + lags)."""
-    noise = noise / SPECKLE
+    """Mean and covariances at `LAGS` of each image of noise (B, 1, H, W): (B, 1 + lags)."""
     height, width = noise.shape[-2:]
     found = [noise.mean((1, 2, 3))]
     for row, column in LAGS:

@@ -15,7 +15,7 @@ SOURCES = [path for package in ("usim", "s2s") for path in sorted((ROOT / packag
 #: Floors of the house, top first: s2s stands on usim. A module may import from its own floor or below.
 FLOORS = (
     ("s2s.cli", "s2s.__main__"),
-    ("s2s.progress", "s2s.export", "s2s.benchmark_command"),
+    ("s2s.progress", "s2s.export", "s2s.benchmark_command", "s2s.synthesise_command"),
     ("s2s.benchmark",),
     (
         "s2s.ask",
@@ -30,9 +30,11 @@ FLOORS = (
         "s2s.files",
         "s2s.folders",
         "s2s.listing",
+        "s2s.synthesise",
     ),
     ("s2s.course",),
     ("s2s.denoise", "s2s.fitting", "s2s.train", "s2s.held_out"),
+    ("s2s.methods.backbone", "s2s.methods.noise2vst", "s2s.methods.pngan"),  # which work with weights of others
     ("s2s.data", "s2s.recordings", "s2s.checkpoint", "s2s.published", "s2s.images", "s2s.metrics"),
     ("s2s.methods",),
     ("s2s.nets",),
@@ -108,6 +110,7 @@ FILES_BELONG_TO |= {
     "s2s.checkpoint",
     "s2s.published",
     "s2s.publish",
+    "s2s.synthesise",
     "s2s.images",
 }
 MATPLOTLIB_BELONGS_TO = {"usim.view", "usim.validation_view", "usim.match_view"}
@@ -126,6 +129,7 @@ TORCH_BELONGS_TO = {
     "s2s.published",
     "s2s.denoise",
     "s2s.export",
+    "s2s.synthesise",
     "usim.batched",
     "usim.feed",
 }

@@ -172,7 +172,7 @@ def test_a_setting_reaches_the_filter(capsys, folder):
         (["denoise", "c.npy", "-m", "lee", "--gamma", "1.2"], 2, "c.npy: --gamma is for the display of grey levels"),
         (["denoise", "a.png", "-m", "lea"], 2, "did you mean 'lee'"),
         (["denoise", "a.png", "-m", "noise2noise"], 2, "s2s train"),
-        (["denoise", "a.png", "-m", "noise2true"], 2, "weights that come with the package (default, speckle2self)"),
+        (["denoise", "a.png", "-m", "noise2true"], 2, "that come with the package (awgn, default, speckle2self)"),
         (["denoise", "a.png", "-m", "gone.pt"], 3, "gone.pt: no such checkpoint"),
         (["denoise", "a.png", "-m", "b.png"], 3, "not an s2s checkpoint"),
         (["denoise", "gone.png", "-m", "lee"], 3, "gone.png: cannot read"),

@@ -112,15 +112,15 @@ def gains(method, iid, fits=True):
 
 
 def test_a_curve_adds_to_a_denoiser_where_noise_is_white():
-    """15.7 dB after 60 steps here, and 15.2 of the denoiser alone, which never saw speckle."""
+    """15.8 dB here, and 15.5 of the denoiser alone, which never saw speckle."""
     alone = gains(s2s.load("awgn").method, iid=True, fits=False)
-    under = gains(make("noise2vst", "toy", fit=60), iid=True)
+    under = gains(make("noise2vst", "toy"), iid=True)
     assert alone > 14.0
     assert under > alone + 0.1
 
 
 def test_neighbours_that_share_their_noise_give_it_away_and_phases_hide_it():
-    """1 and 10 dB here."""
+    """2.8, falling as it learns, and 10.0 dB here; the denoiser alone has 4.6."""
     assert gains(make("noise2vst", "toy", fit=60), iid=False) < 4.0
     assert gains(make("polyphase(4):noise2vst", "toy", fit=20), iid=False) > 8.0
 

@@ -1,0 +1,89 @@
+"""Simulated images that look like a user's scanner: the truth of a dataset, with speckle that a generator has learned.
+
+s2s train --data scans/ --method pngan --set backbone=default -o runs/scanner
+usim generate training --frames 200 -o data
+s2s synthesise data -m runs/scanner -o like-mine.h5
+s2s train --data like-mine.h5 --method noise2true -o runs/mine
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from s2s.denoise import load
+from s2s.domain import LOWEST_DB, RANGE_DB, amplitude_to_db, db_to_amplitude, from_scale, to_scale
+from s2s.methods.synthesis import Synthesis
+from usim.errors import ConfigError
+from usim.frame import Frame
+from usim.generate import deciding_versions
+from usim.io.atomic import write_atomic
+from usim.io.dataset import open_frames
+from usim.io.shard import ShardHeader, encode_shard, read_config
+
+
+def synthesise(
+    source: Path,
+    target: Path,
+    model: str,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    watch: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Write the frames of a dataset with speckle made by a model, as one HDF5 file, and return their number.
+
+    source: a file or folder that usim wrote; its truth is kept.  target: ends with .h5; a file there is replaced.
+    model: a training of danet or pngan.  watch: told how many frames are made, of how many.
+    Raises ConfigError for a model without a generator, another ending, or sectors, whose lines are another image;
+    DataError for a dataset or model that can't be read.
+    """
+    if target.suffix != ".h5":
+        raise ConfigError(f"{target}: is to be an HDF5 file; name it {target.with_suffix('.h5').name}")
+    method = load(model, device=device).method
+    if not isinstance(method, Synthesis):
+        raise ConfigError(f"model: {method.name} makes no speckle; train one that does, pngan or danet")
+    frames = open_frames(source)
+    if target.exists() and target.resolve() in {part.path.resolve() for part in frames.parts}:
+        raise ConfigError(f"{target}: is what is to be read; name another file")
+    if frames[0].polar is not None:
+        raise ConfigError(f"{source}: holds sectors, whose speckle lies along their lines; only linear scans are made")
+
+    def made() -> Iterator[Frame]:
+        for index, frame in enumerate(frames):
+            yield with_speckle(frame, method, seed + index, device)
+            watch(index + 1, len(frames))
+
+    write_atomic(
+        target, encode_shard(made(), frames.read(0, lambda file, row: _header(file, len(frames), method.name)))
+    )
+    return len(frames)
+
+
+def with_speckle(frame: Frame, method: Synthesis, seed: int, device: str = "cpu") -> Frame:
+    """A frame whose image was made from its truth; the envelope follows, and what belongs to the old image goes."""
+    x = torch.from_numpy(to_scale(frame.truth.bmode, "db").astype(np.float32))[None, None].to(device)
+    decibel = from_scale(method.synthesise(x, seed)[0, 0].cpu().numpy(), "db").astype(np.float32)
+    envelope = db_to_amplitude(decibel).astype(np.float32)
+    params = {**frame.params, "synthesised": {"method": method.name, "seed": seed, "dynamic_range_db": RANGE_DB}}
+    bmode = np.clip(amplitude_to_db(envelope), LOWEST_DB, 0.0).astype(np.float32)
+    return dataclasses.replace(
+        frame, bmode=bmode, envelope=envelope, iq=None, display=None, scatterers=None, params=params
+    )
+
+
+def _header(file: h5py.File, frames: int, name: str) -> ShardHeader:
+    return ShardHeader(
+        frames=frames,
+        first_frame=0,
+        seed=int(file.attrs["seed"]),
+        config_yaml=read_config(file),
+        description=f"{file.attrs['description']}, with speckle made by {name}".removeprefix(", "),
+        versions=deciding_versions(),
+        config_sha256=str(file.attrs["config_sha256"]),
+    )
