@@ -26,7 +26,8 @@ f's range where the paper takes extremes of the image, so that tiles agree; fewe
 
 **Reached** on a toy scene, in dB of PSNR gained: 15.8 in the 150 steps of `preset=toy`, 7 s on one core, where the
 speckle is white, and 15.5 by its denoiser without a curve; where it is as wide as in an image 2.8 after 60 steps, and
-less later; there on phases 10.0 after 20 (`tests/unit/test_stabilised.py`).
+less later; there on phases 10.0 after 20 (`tests/unit/test_stabilised.py`). The picture shows 150 steps on 4 x 4
+phases, whose rows can be seen.
 
 **Fails** on speckle as it is: neighbours tell what was hidden.
 """

@@ -25,7 +25,8 @@ cells are ours. The paper's U-Net could not be read; settings of the loss are th
 **Reached** on toy scenes whose neighbours are shifted by up to six pixels and share rho = 0.3 of their field, in 400
 steps of `preset="toy"`, two minutes on one core of a busy machine: 31.10 dB PSNR, where `noise2noise` with the same
 slices and `pair=slice` reaches 30.17, and with independent looks 31.43; noisy 20.65 (`benchmarks/toy_denoise.py
---steps 400 --method ns-n2n`, and `--method noise2noise --set pair=slice`).
+--steps 400 --method ns-n2n`, and `--method noise2noise --set pair=slice`). The picture shows 500 steps of
+`preset="default"` on `training-sweep`.
 
 **Fails** on slices so near to each other that they share their speckle: it keeps what they share (see `noise2noise`).
 At edges that move from slice to slice W is 0, and what is learned there comes from edges elsewhere.

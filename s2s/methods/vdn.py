@@ -30,7 +30,8 @@ developed speckle, less where there are few scatterers or a mirror.
 
 **Reached** on toy scenes in 400 steps of `preset="toy"`, 51 s on one core: 32.09 dB PSNR, where `noise2true` reaches
 32.30 and the noisy image has 20.65 (`benchmarks/toy_denoise.py --method vdn --steps 400`). Begun at zero it gains 0.3
-dB in the first 150 steps, where it gains 6.1 with our start (tests/unit/test_toy_training.py).
+dB in the first 150 steps, where it gains 6.1 with our start (tests/unit/test_toy_training.py). The picture shows 500
+steps of `preset="default"` on `training-any`.
 
 **Fails** as Noise2True does, to which it converges as `near` falls.
 """
