@@ -212,7 +212,7 @@ class Denoiser:
 def load(spec: str | os.PathLike[str], *, device: str = "cpu", fast: bool = False) -> Denoiser:
     """Make a denoiser from a checkpoint, the folder of a training (its best.pt), published weights, or a filter.
 
-    spec: a path that exists; a name of weights that come with the package, "default" or "speckle2self"; or a filter
+    spec: a path that exists; a name of weights that come with the package, such as "default"; or a filter
     with settings such as "lee:window=9" or "nlm:preset=toy".
     device: where to compute: "cpu", "cuda", "cuda:1", "mps", or "auto", the GPU when there is one.
     fast: a network computes in bfloat16, 1.6 to 3 times as fast where the device knows it, and less exact, see

@@ -86,6 +86,8 @@ def export(denoiser: Denoiser, path: Path, kind: str, *, force: bool = False) ->
         raise ConfigError(f"{path}: ends as {other} does; name it {path.stem}{own}, or choose --format {other}")
     if not denoiser.method.needs:
         raise ConfigError(f"{denoiser.name}: a filter has no network to export; name weights or a checkpoint")
+    if not denoiser.method.exportable:
+        raise ConfigError(f"{denoiser.name}: what it does to an image no exported network can; use it with s2s denoise")
     if path.is_dir() or (path.exists() and not force):
         raise ConfigError(f"{path}: exists already; choose another file, or replace it with --force")
     graph = Graph(denoiser.method).cpu().eval()

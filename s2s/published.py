@@ -5,7 +5,7 @@ they were made, and the sha256 of all that, since the format itself does not not
 file can be executed.
 
 >>> published()
-('default', 'speckle2self')
+('awgn', 'default', 'speckle2self')
 """
 
 from __future__ import annotations

@@ -83,6 +83,10 @@ def training_of(kind: type[Method], request: Request) -> Training:
             raise ConfigError(f"{name}: {value:g} is not allowed; choose from {low:g} to {high:g}")
     if len(set(request.judge)) < len(request.judge):
         raise ConfigError(f"judge: {', '.join(request.judge)}: a phantom is named twice; name each once")
+    if request.patience and kind.has_stages:
+        raise ConfigError(
+            f"until-converged: {request.method} learns in stages, in some of which its scores stand still; leave it out"
+        )
     if request.patience and request.held_out < 2:
         raise ConfigError("held-out: one frame of a suite has no standard error to stop by; choose 2 or more")
     if request.minutes is not None and not 0.0 < request.minutes < 1e6:

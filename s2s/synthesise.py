@@ -16,13 +16,15 @@ import h5py
 import numpy as np
 import torch
 
+from s2s.checkpoint import load_checkpoint
 from s2s.denoise import load
 from s2s.domain import LOWEST_DB, RANGE_DB, amplitude_to_db, db_to_amplitude, from_scale, to_scale
 from s2s.methods.synthesis import Synthesis
+from s2s.run import LAST
 from usim.errors import ConfigError
 from usim.frame import Frame
 from usim.generate import deciding_versions
-from usim.io.atomic import write_atomic
+from usim.io.atomic import make_folder, write_atomic
 from usim.io.dataset import open_frames
 from usim.io.shard import ShardHeader, encode_shard, read_config
 
@@ -40,29 +42,48 @@ def synthesise(
 
     source: a file or folder that usim wrote; its truth is kept.  target: ends with .h5; a file there is replaced.
     model: a training of danet or pngan.  watch: told how many frames are made, of how many.
-    Raises ConfigError for a model without a generator, another ending, or sectors, whose lines are another image;
-    DataError for a dataset or model that can't be read.
+    Raises ConfigError for a model without a generator that has learned, another ending, sectors, or several images of
+    one scene; DataError for a dataset or model that can't be read.
     """
     if target.suffix != ".h5":
         raise ConfigError(f"{target}: is to be an HDF5 file; name it {target.with_suffix('.h5').name}")
-    method = load(model, device=device).method
-    if not isinstance(method, Synthesis):
-        raise ConfigError(f"model: {method.name} makes no speckle; train one that does, pngan or danet")
+    if target.is_dir():
+        raise ConfigError(f"{target}: is a folder; name a file")
+    method = generator_of(model, device)
     frames = open_frames(source)
     if target.exists() and target.resolve() in {part.path.resolve() for part in frames.parts}:
         raise ConfigError(f"{target}: is what is to be read; name another file")
     if frames[0].polar is not None:
         raise ConfigError(f"{source}: holds sectors, whose speckle lies along their lines; only linear scans are made")
+    if any(frames.places()[part].any() for part in ("slice", "angle", "time")):
+        raise ConfigError(
+            f"{source}: holds slices, angles or times of one scene, which share speckle; only single images are made"
+        )
+    make_folder(target.parent)
 
     def made() -> Iterator[Frame]:
         for index, frame in enumerate(frames):
-            yield with_speckle(frame, method, seed + index, device)
+            yield with_speckle(frame, method, int(np.random.SeedSequence((seed, index)).generate_state(1)[0]), device)
             watch(index + 1, len(frames))
 
     write_atomic(
         target, encode_shard(made(), frames.read(0, lambda file, row: _header(file, len(frames), method.name)))
     )
     return len(frames)
+
+
+def generator_of(model: str, device: str = "cpu") -> Synthesis:
+    """The model of a training's last step: the best one is best at removing speckle, and may not make any yet.
+
+    Raises ConfigError for a model without a generator, or whose generator has learned nothing.
+    """
+    last = Path(model) / LAST
+    method = load_checkpoint(last, device=device).method if last.is_file() else load(model, device=device).method
+    if not isinstance(method, Synthesis):
+        raise ConfigError(f"model: {method.name} makes no speckle; train one that does, pngan or danet")
+    if not method.taught:
+        raise ConfigError(f"model: the generator of {model} has learned nothing yet; train it further, to its end")
+    return method
 
 
 def with_speckle(frame: Frame, method: Synthesis, seed: int, device: str = "cpu") -> Frame:

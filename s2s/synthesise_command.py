@@ -12,7 +12,7 @@ import click
 @click.option("-m", "--model", required=True, help="A training of pngan or danet: a folder, or a checkpoint.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="H5",
               help="The file of the images with their truth; one that is there is replaced.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Start of the noise.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Start of the noise.")
 @click.option("--device", default="auto", show_default=True, help="Where to work: cpu, cuda; auto takes the GPU.")
 @click.pass_context
 def synthesise(context: click.Context, data: Path, model: str, output: Path, seed: int, device: str) -> None:

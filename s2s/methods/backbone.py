@@ -23,6 +23,8 @@ def load_backbone(name: str, kind: type[Kind], example: str) -> Kind:
     from s2s.checkpoint import BEST, load_checkpoint
     from s2s.published import published, weights_of
 
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"backbone {name!r}: name published weights, the folder of a training, or a file of weights")
     path = weights_of(name) if name in published() else Path(name)
     if path.is_dir():
         path /= BEST

@@ -85,6 +85,8 @@ class Method(nn.Module):
     holds_image: its weights are one image: they can't be trained on others, nor be shared by the frames of a clip.
     bytes_per_pixel: memory of a method that sees the whole image at once; measured: 60 lee, 140 srad, 210 the paper's
     speckle2self.
+    exportable: `infer` is one fixed function of an image, which ONNX and TorchScript can hold.
+    has_stages: what learns depends on how far a training is, so that it can't be brought to an early end.
     keeps_statistics: BatchNorm goes on with its statistics while its weights learn.
     scales_by_extremes: `infer` takes `extremes`, the darkest and the brightest pixel of the clip that the images belong
     to, and scales by them instead of by those of each image.
@@ -101,6 +103,8 @@ class Method(nn.Module):
     fit_steps: int = 0
     holds_image: ClassVar[bool] = False
     bytes_per_pixel: ClassVar[int] = 300
+    exportable: bool = True
+    has_stages: ClassVar[bool] = False
     keeps_statistics: bool = False
     multiple: int = 1
     smallest: int = 1

@@ -15,7 +15,7 @@ axis; what is left along the other is tolerated.
     KL(q | p) per pixel - mean log p(y | s, pixels to the left)
         + mean((g(s) - y)^2) / speckle variance + mean((f(y) - g(s))^2) / speckle variance
 
-g learns nothing of s, and f nothing of g: their gradients end there.
+The code learns nothing from g, and g nothing from f: gradients end there.
 
     s2s train --sim --method cosdd --minutes 20 -o runs/cosdd
     s2s train --data scans/ --method cosdd -o runs/mine
@@ -38,6 +38,7 @@ image having 20.65 (`benchmarks/toy_denoise.py --method cosdd --steps 400`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -68,6 +69,7 @@ class Cosdd(Regression):
     """
 
     needs = ("y",)
+    bytes_per_pixel = 900
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "toy": {"width": 16, "code": 24},
@@ -105,7 +107,8 @@ class Cosdd(Regression):
         self.signal = nn.Sequential(
             *(layer for one in convolutions for layer in (one, nn.ReLU())), nn.Conv2d(code, 1, 3, padding=1)
         )
-        self.multiple = max(self.net.multiple, self.ladder.multiple)
+        self.multiple = math.lcm(self.net.multiple, self.ladder.multiple)
+        self.exportable = self.direct
         if not self.direct:
             self.halo = None  # draws are of the whole image
 

@@ -36,6 +36,7 @@ speckle 5.54 dB, 0.55 and 0.80 (`tests/unit/test_toy_training.py`). With `weight
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -95,7 +96,7 @@ class Danet(Synthesis):
         self.loudness = nn.Parameter(torch.ones(()))
         self.maker = UNet(2, 1, width=whole("maker", maker, 1, 256), depth=2)
         self.critic = ImageCritic(2, width=whole("critic", critic, 1, 256))
-        self.multiple = max(self.multiple, self.maker.multiple)
+        self.multiple = math.lcm(self.multiple, self.maker.multiple)
         self.smallest = 16  # of the critic's strides
 
     def optimizers(self, training: Training) -> dict[str, torch.optim.Optimizer]:
@@ -122,13 +123,14 @@ class Danet(Synthesis):
         if progress < self.plus:
             told["critic"] = descend(self.critic_loss, batches, progress, optimizers["critic"])["loss"]
             told["generator"] = descend(self.generator_loss, batches, progress, optimizers["generator"])["loss"]
+            self.taught += 1
         return told | descend(self.loss, batches, progress, optimizers["denoiser"])
 
     def made(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images (B, 1, H, W) with speckle, of clean ones; generator: of the CPU, else torch's own of the device."""
+        """Images with speckle, see `Synthesis.made`."""
         speckle = self.speckle(self.speckle.white(x, generator))
         seen = torch.cat([(x - MIDDLE) / SPREAD, speckle / SPECKLE], 1)
-        return x + self.loudness * speckle + SPECKLE * self.maker(seen).to(x)
+        return (x + self.loudness * speckle + SPECKLE * self.maker(seen).to(x)).clamp(0.0, 1.0)
 
     def judged(self, pair: Tensor) -> Tensor:
         """What the critic says of pairs of a clean and a noisy image, see `pair_of`."""

@@ -57,7 +57,8 @@ class DnaNet(Method):
     """
 
     needs = ("y", "x")
-    bytes_per_pixel = 3_000
+    bytes_per_pixel = 3_500
+    exportable = False
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "toy": {"width": 8},

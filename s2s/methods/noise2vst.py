@@ -16,7 +16,7 @@ neighbours, over the speckle's variance:
     mean over m of (g(D(f(y'))) - y)^2,      g(v) = f^-1(v) + a v + b
 
 f is linear between `knots` ordinates, which rise by exp(t) + 1e-6; 0.0980 (25 of 255 grey levels) is the noise that D
-is told of, on f's own range, which is brought to 0 to 1 before D and back: scale and offset of f don't matter.
+is told of on f's own range: f says by its scale how strong the noise is; its offset doesn't matter.
 
     s2s denoise scan.png -m "polyphase(4):noise2vst"
     s2s denoise scan.png -m noise2vst:backbone=runs/awgn
@@ -88,6 +88,7 @@ class Noise2Vst(Method):
     needs = ("y",)
     fit_steps = 1
     bytes_per_pixel = 1_000
+    exportable = False
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "toy": {"fit": 150},

@@ -40,6 +40,7 @@ correlate by 0.51 axially and 0.71 laterally, real speckle 5.54 dB, 0.55 and 0.8
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -54,6 +55,7 @@ from s2s.methods.regression import MIDDLE, SPREAD, Regression
 from s2s.methods.synthesis import Synthesis
 from s2s.nets.critics import PixelCritic, relativistic
 from s2s.nets.generators import SMNet, Speckle, moments
+from usim.errors import ConfigError
 
 #: Shares of a training at which the generator begins to learn, and ends.
 _BEGIN, _END = 0.4, 0.8
@@ -68,7 +70,8 @@ class Pngan(Synthesis):
     """
 
     needs = ("y", "x")
-    TRAINING_ONLY = ("critic.", "backbone.")
+    reference: Regression
+    TRAINING_ONLY = ("critic.",)
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "toy": {"width": 24, "maker": 16, "groups": 1, "critic": 8},
@@ -94,17 +97,24 @@ class Pngan(Synthesis):
         super().__init__(**settings)
         self.features, self.match = number("features", features, 0.0, 1e6), number("match", match, 0.0, 1e6)
         self.adversarial = number("adversarial", adversarial, 0.0, 1e6)
-        self.backbone = load_backbone(backbone, Regression, "noise2true") if backbone else None
-        if self.backbone is not None:
-            self.backbone.requires_grad_(False)
+        self.backbone = backbone
         self.needs = ("y",) if backbone else ("y", "x")
         self.simple = Speckle(cell=(7, 7), widths=(1.0, 1.0)).requires_grad_(False)
         self.maker = SMNet(width=whole("maker", maker, 1, 256), groups=whole("groups", groups, 1, 8))
-        self.multiple = max(self.multiple, self.maker.multiple)
+        self.multiple = math.lcm(self.multiple, self.maker.multiple)
         self.critic = PixelCritic(1, width=whole("critic", critic, 1, 256))
 
     def optimizers(self, training: Training) -> dict[str, torch.optim.Optimizer]:
-        """Three."""
+        """Three; the backbone, which only a training needs, is loaded here, and is no part of the weights.
+
+        Raises ConfigError where there is none.
+        """
+        if self.backbone:
+            try:
+                backbone = load_backbone(self.backbone, Regression, "noise2true").requires_grad_(False)
+            except ValueError as error:
+                raise ConfigError(f"pngan: {error}") from error
+            object.__setattr__(self, "reference", backbone)
         parts = {"denoiser": self.net, "generator": self.maker, "critic": self.critic}
         return {name: torch.optim.Adam(part.parameters(), lr=training.rate) for name, part in parts.items()}
 
@@ -116,17 +126,19 @@ class Pngan(Synthesis):
         descend: Descent,
     ) -> dict[str, float]:
         """The denoiser, or the critic and the generator."""
-        if self.backbone is not None:
-            batches = [{**batch, "x": self.backbone.eval().denoise(batch["y"])} for batch in batches]
+        if self.backbone:
+            reference = self.reference.to(batches[0]["y"].device)
+            batches = [{**batch, "x": reference.denoise(batch["y"])} for batch in batches]
         if not _BEGIN <= progress < _END:
             return descend(self.loss, batches, progress, optimizers["denoiser"])
         told = descend(self.critic_loss, batches, progress, optimizers["critic"])["loss"]
+        self.taught += 1
         return {"critic": told, **descend(self.generator_loss, batches, progress, optimizers["generator"])}
 
     def made(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images (B, 1, H, W) with noise, of clean ones; generator: of the CPU, else torch's own of the device."""
+        """Images with noise, see `Synthesis.made`."""
         simple = x + self.simple(self.simple.white(x, generator))
-        return MIDDLE + SPREAD * self.maker((simple - MIDDLE) / SPREAD).to(x)
+        return (MIDDLE + SPREAD * self.maker((simple - MIDDLE) / SPREAD).to(x)).clamp(0.0, 1.0)
 
     def critic_loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
         """How badly real pixels are told from made ones."""

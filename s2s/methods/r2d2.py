@@ -63,6 +63,7 @@ class R2D2(Regression):
     """
 
     needs = ("y", "x")
+    exportable = False
     channels = 2
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},

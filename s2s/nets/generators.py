@@ -32,7 +32,7 @@ class Speckle(nn.Module):
         """Speckle (B, 1, H, W) of white noise from `white`."""
         kernel = self.kernel / self.kernel.norm()
         count, _, height, width = white.shape
-        field = nn.functional.conv2d(white.reshape(2 * count, 1, height, width), kernel)
+        field = nn.functional.conv2d(white.reshape(2 * count, 1, height, width), kernel).to(white)
         intensity = field.square().reshape(count, 2, *field.shape[-2:]).mean(1, keepdim=True)
         return (10.0 * torch.log10(intensity + _LEAST) + LOG_BIAS_DB) / RANGE_DB
 

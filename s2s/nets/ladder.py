@@ -40,8 +40,8 @@ class Ladder(nn.Module):
         total = image.new_zeros(len(image))
         for level in reversed(range(len(seen))):
             if level >= self.finest:
-                foretold = self.prior[level - self.finest](state).chunk(2, 1)
-                known = self.posterior[level - self.finest](torch.cat([state, seen[level]], 1)).chunk(2, 1)
+                foretold = self.prior[level - self.finest](state).to(total).chunk(2, 1)
+                known = self.posterior[level - self.finest](torch.cat([state, seen[level]], 1)).to(total).chunk(2, 1)
                 mean, spread = known[0], positive(known[1])
                 noise = torch.randn_like(mean) if generator is None else drawn(mean.shape, generator).to(mean)
                 total = total + divergence(mean, spread, foretold[0], positive(foretold[1])).sum((1, 2, 3))

@@ -9,6 +9,8 @@ from scipy import ndimage
 from torch import nn
 
 import s2s
+from s2s.checkpoint import load_checkpoint, save_checkpoint
+from s2s.cli import main
 from s2s.domain import RANGE_DB, SPECKLE_DB
 from s2s.methods import make, method_class
 from s2s.methods.base import SPECKLE, Training
@@ -227,11 +229,12 @@ def test_pngan_learns_from_noisy_images_alone_what_a_backbone_takes_for_clean():
     given = {"y": batch()["y"]}
     before = {name: value.clone() for name, value in method.state_dict().items()}
     for progress in (0.1, 0.6, 0.9):
+        assert float(method.taught) == (progress > 0.6)
         method.step([given], progress, method.optimizers(Training(rate=1e-2)), Descent())
     changed = {
         name.split(".")[0] for name, value in method.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert changed == {"net", "maker", "critic"}
+    assert changed == {"net", "maker", "critic", "taught"}
     assert not any(name.startswith("backbone") for name in method.inference_state())
     clean = s2s.load("default").method.denoise(given["y"])
     errors = []
@@ -243,7 +246,6 @@ def test_pngan_learns_from_noisy_images_alone_what_a_backbone_takes_for_clean():
 @pytest.mark.parametrize(
     ("name", "settings", "text"),
     [
-        ("pngan", {"backbone": "nothing"}, "backbone 'nothing': no such weights"),
         ("pngan", {"maker": 0}, "maker is 0; allowed is a whole number from 1 to 256"),
         ("pngan", {"match": -1.0}, "match is -1.0"),
         ("danet", {"alpha": 2.0}, "alpha is 2.0; allowed is a number from 0 to 1"),
@@ -253,3 +255,27 @@ def test_pngan_learns_from_noisy_images_alone_what_a_backbone_takes_for_clean():
 def test_bad_settings_are_refused(name, settings, text):
     with pytest.raises(ConfigError, match=f"^{name}: {text}"):
         make(name, **settings)
+
+
+def test_a_backbone_is_needed_for_training_alone(tmp_path):
+    with pytest.raises(ConfigError, match=r"^pngan: backbone 'nothing': no such weights; train some"):
+        small("pngan", backbone="nothing").optimizers(Training())
+    save_checkpoint(tmp_path / "mine.pt", small("pngan", backbone="nothing"), {})
+    y = torch.rand(1, 1, 32, 32)
+    assert load_checkpoint(tmp_path / "mine.pt").method.denoise(y).shape == y.shape
+    words = ["train", "--sim", "--method", "pngan", "--set", "backbone=nothing", "-o", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_learns_in_stages_is_not_brought_to_an_early_end(tmp_path, capsys):
+    words = ["train", "--sim", "--method", "pngan", "--until-converged", "4", "-o", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "until-converged: pngan learns in stages" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["danet", "pngan", "cosdd"])
+def test_sides_fit_all_networks_of_a_method(name):
+    method = make(name, "toy", width=4, depth=1, fold=3)
+    y = torch.rand(1, 1, 37, 41)
+    assert method.denoise(y).shape == y.shape
