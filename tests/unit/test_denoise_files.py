@@ -264,4 +264,5 @@ def test_what_a_method_tells_beside_the_image_is_written_on_request(tmp_path, ca
     clean = np.load(tmp_path / "clip.denoised.npy").astype(np.float64) / 255.0
     np.testing.assert_allclose(np.clip(1.0 + mean / 60.0, 0.0, 1.0), clean, atol=0.003)
     assert main(["denoise", str(tmp_path / "clip.npy"), "-m", "lee", "--extras", "--force"]) == 2
-    assert "--extras: lee tells nothing beside the image; leave it out (r2d2+, vdn do)" in capsys.readouterr().err
+    refusal = "--extras: lee tells nothing beside the image; leave it out (r2d2+, vdn, dna-net, danet, pngan, cosdd do)"
+    assert refusal in capsys.readouterr().err
