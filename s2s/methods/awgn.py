@@ -16,7 +16,7 @@ fourth row and column is taken, so that phases (`polyphase(4):`) look familiar t
 Weights come with the package (`s2s denoise scan.png -m awgn`, its card says how they were made).
 
 **Reached** on a toy scene, in dB of PSNR gained by the weights of the package, which never saw such scenes: 15.5 where
-the speckle is white, 4.6 where it is as wide as in an image (`tests/unit/test_stabilised.py`).
+the speckle is white, 4.6 where it is as wide as in an image (`tests/unit/test_stabilised.py`). The picture shows them.
 
 **Fails** on speckle as it is: noise that neighbours share looks like structure.
 """
