@@ -34,8 +34,8 @@ In use the mean of `samples` draws; with `direct=true` the network, which knows 
 image having 20.65 (`benchmarks/toy_denoise.py --method cosdd --steps 400`). The picture shows five minutes on one core:
 `s2s train --sim training-any --method cosdd --minutes 5`.
 
-**Fails** where structure runs along rows: the decoder foretells it, and takes it for noise. Points and wires fade: latents
-of 8 pixels hardly tell them, as the picture shows.
+**Fails** where structure runs along rows: the decoder foretells it, and takes it for noise. Points and wires fade:
+latents of 8 pixels hardly tell them, as the picture shows.
 """
 
 from __future__ import annotations
