@@ -30,7 +30,7 @@ critic could not be read; both follow a re-implementation that others describe.
 **Tells** `synthetic_db`: the cleaned image with speckle made by G. `method.synthesise(x)` makes it of any clean image,
 so that simulated scenes look as if your scanner had seen them.
 
-**Reached** on toy scenes, `preset="toy"`, 400 steps, 86 s on one core: 30.40 dB PSNR, where `noise2true`
+**Reached** on toy scenes, `preset="toy"`, 400 steps, 89 s on one core: 30.39 dB PSNR, where `noise2true`
 reaches 32.30 and the noisy image has 20.65 (`benchmarks/toy_denoise.py --method pngan --steps 400`). The
 denoiser learns in six tenths of them. After 300 steps of a smaller network made noise has 5.65 dB and neighbours
 correlate by 0.51 axially and 0.71 laterally, real speckle 5.54 dB, 0.55 and 0.80 (`tests/unit/test_toy_training.py`).
