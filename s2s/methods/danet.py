@@ -29,7 +29,8 @@ critics of any size; G and R learn as often as P.
 reaches 32.30 and the noisy image has 20.65 (`benchmarks/toy_denoise.py --method danet --steps 400`). After
 200 steps of a smaller network made noise has 5.75 dB and neighbours correlate by 0.55 axially and 0.76 laterally, real
 speckle 5.54 dB, 0.55 and 0.80 (`tests/unit/test_toy_training.py`). With `weight=0`, the error alone, the denoiser
-reaches 31.81 dB in as many steps. The picture shows five minutes on one core: `s2s train --sim training-any --method danet --minutes 5`.
+reaches 31.81 dB in as many steps. The picture shows five minutes on one core: `s2s train --sim training-any --method
+danet --minutes 5`.
 
 **Fails** as Noise2True does. What G makes is speckle as the critic sees it, which looks at crops.
 """
