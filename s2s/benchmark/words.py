@@ -28,12 +28,11 @@ DIFFERENCES = """\
 - **Pictures and decibels.** The paper's networks see envelopes, hardly compressed; ours see decibels, in which speckle
   has one variance everywhere. Hom depends on the display: see the row of a blur with a gamma of 2.
 - **Noise2Noise.** The paper's needs two images of one scene and finds little gain; `noise2noise` here has independent
-  draws, which no patient can give. Its rows with slices and angles have pairs that a scanner can take. Lesions of our
-  volumes are the same in all slices, but points lie in one of them, so that slices teach to remove points; and two
-  angles do not show quite the same: beams and shadows turn with them.
+  draws, which no patient can give. Its rows with slices and angles have pairs that a scanner can take. Lesions and
+  wires of our volumes are the same in all slices; two angles do not show quite the same: beams and shadows turn with
+  them.
 - **Speckle2Self as published** has whole images and 5000 epochs in the paper. `smoke` and `short` give it a few hundred
-  steps on crops of 128 pixels, and judge it on whole images, whose statistics, by which it normalises, are others than
-  those that it learned with. Its row there is no measure of the published method; what that reaches, trained for
-  longer and in other ways, is told in docs/speckle2self.md.
+  steps, one image of 256 x 256 pixels each, by whose statistics it normalises. Its row there is no measure of the
+  published method; what that reaches, trained for longer and in other ways, is told in docs/speckle2self.md.
 - **Methods that need white noise** leave speckle as it is here as in the paper. The rows `polyphase(4):` are what
   helps them, and `structn2v`, `inpaint` and `speckle2self` hide the whole cell instead."""

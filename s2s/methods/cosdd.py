@@ -50,7 +50,7 @@ from torch import Tensor, nn
 from s2s.domain import RANGE_DB
 from s2s.methods.base import SPECKLE, Training
 from s2s.methods.descent import Descent
-from s2s.methods.limits import flag, whole
+from s2s.methods.limits import flag, one_of, whole
 from s2s.methods.regression import MIDDLE, SPREAD, Regression
 from s2s.nets.ladder import Ladder, RowDecoder
 from usim.errors import DataError
@@ -97,9 +97,8 @@ class Cosdd(Regression):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if axis not in AXES:
-            raise ValueError(f"axis {axis!r}: allowed are {', '.join(AXES)}")
-        self.axis, self.direct, self.samples = axis, flag("direct", direct), whole("samples", samples, 1, 1000)
+        self.axis, self.direct = one_of("axis", axis, AXES), flag("direct", direct)
+        self.samples = whole("samples", samples, 1, 1000)
         levels, code = whole("levels", levels, 1, 8), whole("code", code, 1, 256)
         finest, latents = whole("finest", finest, 0, levels - 1), whole("latents", latents, 1, 128)
         self.ladder = Ladder(levels=levels, width=code, latents=latents, finest=finest)

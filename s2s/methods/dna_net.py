@@ -40,7 +40,8 @@ from torch import Tensor, nn
 
 from s2s.domain import RANGE_DB
 from s2s.methods.base import SPECKLE, Method, Training
-from s2s.methods.limits import whole
+from s2s.methods.limits import one_of, whole
+from s2s.methods.poisson2sparse import soft
 from s2s.methods.regression import MIDDLE, SPREAD
 from s2s.methods.vdn import AGAINST
 from s2s.nets.attention import UTransformer
@@ -72,9 +73,7 @@ class DnaNet(Method):
 
     def __init__(self, against: str = "truth", stages: int = 3, width: int = 16) -> None:
         super().__init__()
-        if against not in AGAINST:
-            raise ValueError(f"against {against!r}: allowed are {', '.join(AGAINST)}")
-        self.target = AGAINST[against]
+        self.target = AGAINST[one_of("against", against, AGAINST)]
         self.needs = ("y", self.target)
         self.stages = whole("stages", stages, 1, 20)
         self.prior = UTransformer(2, 1, width=whole("width", width, 1, 128))
@@ -123,8 +122,3 @@ class Steering(nn.Module):
         """mu, beta and theta of each stage."""
         said = nn.functional.softplus(self.say(self.see(image).mean((-2, -1)))) + 1e-6
         return said.reshape(len(image), -1, 3, 1, 1, 1)
-
-
-def soft(values: Tensor, threshold: Tensor) -> Tensor:
-    """Values brought nearer to zero by a threshold, and zero within it."""
-    return values - torch.minimum(torch.maximum(values, -threshold), threshold)

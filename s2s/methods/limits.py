@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -31,6 +32,14 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}; allowed is true or false")
     return value
+
+
+def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
+    """The value; raises ValueError unless it is one of those allowed."""
+    known = tuple(allowed)
+    if value not in known:
+        raise ValueError(f"{name} {value!r}: allowed are {', '.join(known)}")
+    return str(value)
 
 
 def cell_of(name: str, value: Any) -> tuple[int, int]:

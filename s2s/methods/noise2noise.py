@@ -32,6 +32,7 @@ from typing import Any
 
 from torch import Tensor
 
+from s2s.methods.limits import one_of
 from s2s.methods.regression import Regression
 
 #: Batch keys of the second image by what makes the pair.
@@ -49,9 +50,7 @@ class Noise2Noise(Regression):
 
     def __init__(self, pair: str = "look", **settings: Any) -> None:
         super().__init__(**settings)
-        if pair not in SECOND:
-            raise ValueError(f"pair {pair!r}: allowed are {', '.join(SECOND)}")
-        self.second = SECOND[pair]
+        self.second = SECOND[one_of("pair", pair, SECOND)]
         self.needs = ("y", self.second)
 
     def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:

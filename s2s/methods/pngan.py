@@ -4,8 +4,7 @@ Cai et al., "Learning to Generate Realistic Noisy Images via Pixel-level Noise-a
 2021, arXiv 2204.02844). A denoiser B learns first; then a generator G turns simple noise on clean images into noise
 that looks like the real one to B and to a critic C of single pixels; then B goes on with images of G as well.
 
-**Assumes** nothing of the noise. Here the simple noise is speckle of a small
-round cell, which no probe has.
+**Assumes** nothing of the noise. Here the simple noise is speckle of a small round cell, which no probe has.
 
 **Needs** simulation, or our HDF5 files: `x`, the image without speckle. With `backbone=default`, or weights of your
 own, noisy images alone: what the backbone makes of them stands for clean, and G learns the speckle of your scanner.
@@ -153,9 +152,11 @@ class Pngan(Synthesis):
         """How far what is made is from real, to the denoiser, to the critic, and in its moments."""
         x, y = batch["x"], batch["y"]
         made = self.made(x)
-        aligned = ((self.estimate(made) - self.estimate(y)) / SPECKLE).abs().mean()
-        seen = [self.net.features((image - MIDDLE) / SPREAD) for image in (made, y)]
-        features = sum((one - other).abs().mean() for one, other in zip(*seen, strict=True))
+        with torch.no_grad():
+            clean, known = self.estimate(y), self.net.features((y - MIDDLE) / SPREAD)
+        aligned = ((self.estimate(made) - clean) / SPECKLE).abs().mean()
+        seen = self.net.features((made - MIDDLE) / SPREAD)
+        features = sum((one - other).abs().mean() for one, other in zip(seen, known, strict=True))
         false = relativistic(self._judged(made), self._judged(y))
         apart = (moments((made - x) / SPECKLE) - moments((y - x) / SPECKLE)).abs().mean()
         return aligned + self.features * features + self.adversarial * false + self.match * apart

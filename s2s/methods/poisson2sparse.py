@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from s2s.domain import LOG_BIAS_DB, RANGE_DB
 from s2s.methods.base import SPECKLE, Method, Training
-from s2s.methods.limits import whole
+from s2s.methods.limits import one_of, whole
 from s2s.methods.masks import draw_pairs, sub_images
 
 LIKELIHOODS = ("poisson", "gamma", "fisher-tippett", "none")
@@ -79,9 +79,7 @@ class Poisson2Sparse(Method):
 
     def __init__(self, likelihood: str = "fisher-tippett", fit: int = 300, atoms: int = 32, rounds: int = 10) -> None:
         super().__init__()
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood {likelihood!r}: allowed are {', '.join(LIKELIHOODS)}")
-        self.likelihood, self.fit_steps = likelihood, whole("fit", fit, 1, 100_000)
+        self.likelihood, self.fit_steps = one_of("likelihood", likelihood, LIKELIHOODS), whole("fit", fit, 1, 100_000)
         atoms, self.rounds = whole("atoms", atoms, 1, 1024), whole("rounds", rounds, 1, 50)
         self.encode = nn.Conv2d(1, atoms, 3, padding=1, bias=False)
         self.decode = nn.ConvTranspose2d(atoms, 1, 3, padding=1, bias=False)
@@ -102,8 +100,7 @@ class Poisson2Sparse(Method):
         return self.draw(codes).to(y)
 
     def _shrunk(self, codes: Tensor) -> Tensor:
-        threshold = self.threshold.clamp_min(0.0)
-        return codes - torch.minimum(torch.maximum(codes, -threshold), threshold)
+        return soft(codes, self.threshold.clamp_min(0.0))
 
     def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
         """What the law of the noise, the sub-images and the weights say."""
@@ -132,6 +129,11 @@ class Poisson2Sparse(Method):
             grown = torch.where(above > _FAR, math.exp(_FAR) * (1.0 + above - _FAR), above.clamp_max(_FAR).exp())
             return (grown - above).mean()
         return mean.new_zeros(())
+
+
+def soft(values: Tensor, threshold: Tensor) -> Tensor:
+    """Values brought nearer to zero by a threshold, and zero within it."""
+    return values - torch.minimum(torch.maximum(values, -threshold), threshold)
 
 
 def largest_eigenvalue(filters: Tensor, side: int = 32, rounds: int = 30) -> float:

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from s2s.domain import amplitude_to_db, db_to_amplitude, from_scale, to_scale
 from s2s.methods.base import SPECKLE, Method, Training
 from s2s.methods.bright import keep_bright
-from s2s.methods.limits import cell_of, flag, number, whole
+from s2s.methods.limits import cell_of, flag, number, one_of, whole
 from s2s.methods.regression import MIDDLE, SPREAD
 from s2s.nets.branches import Decoder, Encoder, Head, Norm
 from s2s.nets.surroundings import Surroundings, blurred, reach
@@ -141,8 +141,8 @@ class Speckle2Self(Method):
     ) -> None:
         super().__init__()
         for name, value in (("target", target), ("norm", norm), ("head", head), ("scaling", scaling)):
-            _among(name, value)
-        _among("interpolation", interpolation)
+            one_of(name, value, CHOICES[name])
+        one_of("interpolation", interpolation, CHOICES["interpolation"])
         if len(scales) < 2 or scales[0] != 1.0 or not all(0.0 < scale <= 1.0 for scale in scales):
             raise ValueError(f"scales {scales}: two or more in (0, 1] are needed, the first of them 1")
         if not all(number >= 0.0 for number in (compression, agreement, keep)):
@@ -244,8 +244,3 @@ class Speckle2Self(Method):
 def _extremes(image: Tensor) -> tuple[Tensor, Tensor]:
     """The least and the largest value of each image (B, 1, 1, 1)."""
     return image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
-
-
-def _among(name: str, value: str) -> None:
-    if value not in CHOICES[name]:
-        raise ValueError(f"{name} {value!r}: allowed are {', '.join(CHOICES[name])}")

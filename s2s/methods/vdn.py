@@ -46,7 +46,7 @@ from torch import Tensor, nn
 
 from s2s.domain import SPECKLE_DB
 from s2s.methods.base import SPECKLE
-from s2s.methods.limits import cell_of, number, whole
+from s2s.methods.limits import cell_of, number, one_of, whole
 from s2s.methods.regression import MIDDLE, SPREAD, Regression
 from s2s.nets.surroundings import blurred
 
@@ -81,9 +81,7 @@ class Vdn(Regression):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if against not in AGAINST:
-            raise ValueError(f"against {against!r}: allowed are {', '.join(AGAINST)}")
-        self.target = AGAINST[against]
+        self.target = AGAINST[one_of("against", against, AGAINST)]
         self.needs = ("y", self.target)
         self.window, self.near = cell_of("window", window), number("near", near, 1e-6, 1.0)
         count = math.prod(self.window)
