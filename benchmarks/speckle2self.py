@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s2s.data import Feed, Pool, Simulation
+from s2s.data import Feed, Simulation
 from s2s.denoise import Denoiser
 from s2s.domain import RANGE_DB, Domain
 from s2s.methods import make
@@ -41,6 +41,7 @@ from s2s.methods.base import Method
 from s2s.methods.speckle2self import multi_scale
 from s2s.metrics.fidelity import psnr, tone_fit
 from s2s.metrics.frame_view import FrameView
+from s2s.pool import Pool
 from s2s.seeds import held_out_seed, training_seed
 from s2s.toy import ToyScenes, toy_clean, toy_looks, toy_scene
 from s2s.train import Plan, State, fit

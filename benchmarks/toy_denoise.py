@@ -22,31 +22,40 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from s2s.data import Feed, Pool
+from s2s.data import Feed
 from s2s.denoise import Denoiser, setting
 from s2s.domain import RANGE_DB, Domain
 from s2s.methods import METHODS, make, method_class
+from s2s.methods.bands import MOST_BANDS
 from s2s.methods.base import Method
 from s2s.metrics.fidelity import psnr, tone_fit
+from s2s.pool import Pool
 from s2s.toy import ToyScenes, toy_clean, toy_looks, toy_scene
 from s2s.train import Plan, State, fit
 
 SCENES, TEST_SEED, TRAINING_SEED = 12, 12345, 1
 
 
-def test_set(white: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Noisy and clean images of the scenes that judge, in dB."""
-    generator = np.random.default_rng(TEST_SEED)
+def test_set(white: bool) -> list[tuple[list[np.ndarray], np.ndarray]]:
+    """Noisy images, as many looks as a method may see at once, and the clean one of the scenes that judge, in dB."""
+    generator, further = np.random.default_rng(TEST_SEED), np.random.default_rng(TEST_SEED + 1)
     scenes = [toy_scene(generator) for _ in range(SCENES)]
-    return [(toy_looks(scene, generator, iid=white)[0], toy_clean(scene, iid=white)) for scene in scenes]
+    firsts = [toy_looks(scene, generator, iid=white) for scene in scenes]
+    others = [toy_looks(scene, further, looks=MOST_BANDS - 1, iid=white) for scene in scenes]
+    clean = [toy_clean(scene, iid=white) for scene in scenes]
+    return [(first + other, one) for first, other, one in zip(firsts, others, clean, strict=True)]
 
 
-def score(method: Method | None, images: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+def score(method: Method | None, images: list[tuple[list[np.ndarray], np.ndarray]]) -> dict[str, float]:
     """Mean PSNR, raw and after a tone fit, and seconds per image; of the noisy images for no method."""
     raw, fitted = [], []
     start = time.perf_counter()
     shown = Domain("db", RANGE_DB)
-    outputs = [noisy if method is None else Denoiser(method).denoise_frame(noisy, shown) for noisy, _ in images]
+    bands = 1 if method is None else method.bands.count
+    outputs = [
+        looks[0] if method is None else Denoiser(method).denoise_frame(looks[0], shown, beside=looks[1:bands])
+        for looks, _ in images
+    ]
     seconds = (time.perf_counter() - start) / len(images)
     for output, (_, clean) in zip(outputs, images, strict=True):
         raw.append(psnr(output, clean, RANGE_DB))

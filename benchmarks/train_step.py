@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from s2s.ask import find_precision
-from s2s.data import Feed, Pool
+from s2s.data import Feed
 from s2s.methods import make
 from s2s.methods.base import Method, Training
+from s2s.pool import Pool
 from s2s.toy import toy_clean, toy_looks, toy_scene
 from s2s.train import Plan, State, fit
 from usim.phantom.draw import addressed

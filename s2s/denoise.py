@@ -69,7 +69,8 @@ class Denoiser:
         between y + strength (clean - y) in dB, for every method.
 
         What belongs to a clip is found once, from all of its frames: white, and the extremes of methods that scale
-        by them. Everything else is done for each frame alone, so that equal frames give equal results.
+        by them. Everything else is done for each frame alone, so that equal frames give equal results; but a method
+        with several bands sees each frame with those that follow it, after the last comes the first.
 
         Raises DataError for an image that is no image or not of the domain, ResourceError when memory ends.
 
@@ -93,7 +94,8 @@ class Denoiser:
         extremes, ready = self.extremes(frames, domain), self.fitted(frames, domain)
         clean = np.empty(frames.shape, _precision(image.dtype))
         for index, frame in enumerate(frames):
-            clean[index] = ready.denoise_frame(frame, domain, strength=strength, extremes=extremes)
+            beside = [frames[k] for k in self.method.bands.after(index, len(frames))]
+            clean[index] = ready.denoise_frame(frame, domain, beside=beside, strength=strength, extremes=extremes)
         return clean.reshape(image.shape)
 
     def extremes(self, frames: Iterable[NDArray[Any]], domain: Domain) -> tuple[float, float] | None:
@@ -128,21 +130,24 @@ class Denoiser:
         frame: NDArray[Any],
         domain: Domain,
         *,
+        beside: Sequence[NDArray[Any]] = (),
         strength: float = 1.0,
         extremes: tuple[float, float] | None = None,
     ) -> NDArray[np.floating[Any]]:
         """Return one checked image (H, W) without speckle, on its own scale.
 
         A method that is fitted to images is fitted to this one, unless `fitted` has done so.
-        strength: see `denoise`.  extremes: of the clip that the image belongs to; None for those of the image itself.
+        beside: the further bands (H, W), for a method that sees several.  strength: see `denoise`.  extremes: of the
+        clip that the image belongs to; None for those of the image itself.
         Large images are done in tiles whose seams do not show; memory is then that of a tile, and of the result.
         """
         if self.fits:
             return self.fitted([frame], domain).denoise_frame(frame, domain, strength=strength, extremes=extremes)
         clean = np.empty(frame.shape, _precision(frame.dtype))
+        bands = self._bands(frame, beside)
         for seen, kept, place in self._tiles(frame.shape):
             try:
-                decibel = self._clean_db(shown_db(frame[seen], domain), strength, extremes)
+                decibel = self._clean_db(shown_db(bands[:, *seen], domain), strength, extremes)
             except (MemoryError, RuntimeError) as error:
                 refusal = _refusal(error, frame.shape, self.name)
                 if refusal is None:
@@ -156,29 +161,46 @@ class Denoiser:
         """Whether the method tells more than the image."""
         return type(self.method).extras is not Method.extras
 
-    def tell(self, frame: NDArray[Any], domain: Domain) -> dict[str, NDArray[np.float32]]:
+    def tell(
+        self, frame: NDArray[Any], domain: Domain, *, beside: Sequence[NDArray[Any]] = ()
+    ) -> dict[str, NDArray[np.float32]]:
         """Return what else the method tells of an image (H, W), such as a map of its noise: arrays (H, W) in dB.
 
+        beside: see `denoise_frame`.
         Raises ResourceError for an image that is too large: it is not cut into tiles.
         """
         _refuse_size(frame.shape, self.method, self.device)
-        values = torch.from_numpy(to_scale(shown_db(frame, domain), self.method.domain)).float().to(self.device)
-        return {name: found[0, 0].cpu().numpy() for name, found in self.method.tell(values[None, None]).items()}
+        noisy = shown_db(self._bands(frame, beside), domain)
+        values = torch.from_numpy(to_scale(noisy, self.method.domain)).float().to(self.device)
+        return {name: found[0, 0].cpu().numpy() for name, found in self.method.tell(values[None]).items()}
 
     def run(self, values: torch.Tensor, extremes: tuple[float, float] | None = None) -> torch.Tensor:
-        """Return clean images (B, 1, H, W) of noisy ones, both on the method's scale and its device, of any size."""
+        """Return clean images (B, 1, H, W) of noisy ones (B, bands, H, W), on the method's scale and its device."""
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
             return self.method.denoise(values, extremes).float()
+
+    def _bands(self, frame: NDArray[Any], beside: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """The images (bands, H, W) that the method is to see at once; raises DataError where they can't be."""
+        bands = self.method.bands
+        if len(beside) + 1 != bands.count:
+            raise DataError(
+                f"image: {len(beside) + 1} of the {bands} that {self.name} sees at once; give them all, as a clip"
+            )
+        for other in beside:
+            if other.shape != frame.shape:
+                raise DataError(f"image: {bands} of {frame.shape} and {other.shape} pixels; they must be of one size")
+        return np.stack([frame, *beside])
 
     def _clean_db(
         self, noisy: NDArray[np.float64], strength: float, extremes: tuple[float, float] | None
     ) -> NDArray[np.float64]:
+        """What is made of the first of images (bands, H, W) in dB."""
         values = torch.from_numpy(to_scale(noisy, self.method.domain)).float().to(self.device)
-        clean = self.run(values[None, None], extremes)[0, 0].cpu().double().numpy()
+        clean = self.run(values[None], extremes)[0, 0].cpu().double().numpy()
         if not np.isfinite(clean).all():
             raise DataError(f"{self.name}: its output is not finite; the checkpoint or a setting is not usable")
         decibel: NDArray[np.float64] = from_scale(clean, self.method.domain)
-        return decibel if strength == 1.0 else noisy + strength * (decibel - noisy)
+        return decibel if strength == 1.0 else noisy[0] + strength * (decibel - noisy[0])
 
     def _tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[Box, Box, Box]]:
         """Yield what a method sees of an image (H, W), what is kept of its output, and where that goes."""

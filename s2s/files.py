@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from s2s.alike import frames_beside
 from s2s.denoise import Denoiser, TooLarge, refuse_strength, spread
 from s2s.folders import DENOISED, RESIDUAL, Found, find
 from s2s.images import READERS, Image, Stated, open_image
 from s2s.images.image import shown_db
 from s2s.methods import METHODS, method_class
+from s2s.methods.bands import Bands
 from s2s.methods.base import Method
 from usim.errors import ConfigError, DataError
 from usim.io.atomic import make_folder, no_room, write_atomic
@@ -103,7 +105,7 @@ def denoise_files(
         )
     items = find(inputs, tell)
     places = targets(items, output, force=force or skip_existing, residual=finish.residual, extras=finish.extras)
-    kept = _check_named(items, stated, finish, check)
+    kept = _check_named(items, stated, finish, denoiser.method.bands, check)
     lost: list[str] = []
     for number, (item, target) in enumerate(zip(items, places, strict=True)):
         if skip_existing and all(path.exists() for path in beside(target, finish)):
@@ -212,7 +214,9 @@ def refuse_gamma(source: Path, image: Image, finish: Finish) -> None:
         raise ConfigError(f"{source}: --gamma is for the display of grey levels, this is {image.domain.kind}; leave it")
 
 
-def _check_named(items: Sequence[Found], stated: Stated, finish: Finish, check: Callable[[], None]) -> dict[int, Image]:
+def _check_named(
+    items: Sequence[Found], stated: Stated, finish: Finish, bands: Bands, check: Callable[[], None]
+) -> dict[int, Image]:
     """Open what the user named; returns by number what may stay in memory."""
     kept, size = {}, 0
     for number, item in enumerate(items):
@@ -221,6 +225,7 @@ def _check_named(items: Sequence[Found], stated: Stated, finish: Finish, check: 
         check()
         image = open_image(item.source, stated)
         refuse_gamma(item.source, image, finish)
+        frames_beside(item.source, image, bands)
         size += getattr(image.frames, "nbytes", 0)
         if size <= _KEPT_BYTES:
             kept[number] = image
@@ -245,6 +250,7 @@ class _Work:
         self.about = {**denoiser.describe(), "input": state.source.resolve().name, "strength": f"{finish.strength:g}"}
         if finish.gamma is not None:
             self.about["gamma"] = f"{finish.gamma:g}, for display"
+        self.bands = frames_beside(state.source, image, denoiser.method.bands)
         self.pixels, self.shapes = 0, []
         denoiser.watch = self._watch
 
@@ -273,9 +279,10 @@ class _Work:
     def tell(self, target: Path) -> str:
         """Write what else the method tells, arrays (frames, H, W) in dB of the scan's own area; returns their names."""
         told: dict[str, list[NDArray[np.float32]]] = {}
-        for frame in self.image.frames:
+        for index, frame in enumerate(self.image.frames):
             self.check()
-            for name, values in self.denoiser.tell(self.image.inside(frame), self.image.domain).items():
+            seen, beside = self.image.inside(frame), self._beside(index)
+            for name, values in self.denoiser.tell(seen, self.image.domain, beside=beside).items():
                 told.setdefault(name, []).append(values)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{name: np.stack(values) for name, values in told.items()})  # type: ignore[arg-type]
@@ -295,7 +302,9 @@ class _Work:
             self.state = self.state._replace(frame=index)
             self.progress(self.state)
             seen = image.inside(frame)
-            clean = denoiser.denoise_frame(seen, image.domain, strength=finish.strength, extremes=extremes)
+            clean = denoiser.denoise_frame(
+                seen, image.domain, beside=self._beside(index), strength=finish.strength, extremes=extremes
+            )
             self.pixels += seen.size
             if removed is not None:
                 change = self._shown(frame, shown_db(seen, image.domain) - image.domain.to_db(clean.astype(np.float64)))
@@ -304,6 +313,10 @@ class _Work:
             if finish.gamma is not None:
                 clean = image.domain.white * (clean / image.domain.white) ** (1.0 / finish.gamma)
             yield image.whole(frame, clean)
+
+    def _beside(self, index: int) -> list[NDArray[Any]]:
+        """The further bands of a frame."""
+        return [self.image.inside(self.image.frames[k]) for k in self.bands[index]]
 
     def _shown(self, frame: NDArray[Any], change: NDArray[np.float64]) -> NDArray[np.float64]:
         """What was removed, in dB, as a picture (H, W); see `scale`."""

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s2s.data import Pool, Sample
+from s2s.data import Sample
 from s2s.methods import make
 from s2s.methods.base import Method, Training
+from s2s.pool import Pool
 from s2s.train import Plan, State, fit
 from usim.errors import ConfigError
 from usim.feed import Feed

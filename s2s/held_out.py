@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from s2s.denoise import Denoiser
 from s2s.domain import Domain
 from s2s.images.image import shown_db
+from s2s.methods.bands import ONE_BAND, Bands
 from s2s.methods.base import Method
 from s2s.metrics.fidelity import fidelity
 from s2s.seeds import held_out_seed
+from usim.errors import ConfigError
 from usim.frame import Frame
 from usim.phantom.load import Phantom
+from usim.phantom.views import View
 from usim.pipeline import Renderer
 
 
@@ -46,19 +49,33 @@ class Scores:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Frames that training never sees, by suite, and how close a method comes to their truth."""
+    """Frames that training never sees, by suite, and how close a method comes to their truth.
+
+    beside: of each frame the further bands (H, W) in dB, for a method that sees several.
+    """
 
     suites: Mapping[str, tuple[Frame, ...]]
+    beside: Mapping[str, tuple[Sequence[NDArray[np.float32]], ...]] = field(default_factory=dict)
     knows_truth = True
 
     @classmethod
-    def simulate(cls, phantoms: Mapping[str, Phantom], seed: int, count: int) -> HeldOut:
-        """`count` frames of each phantom, of a seed that no training, tuning or evaluation uses."""
-        suites = {}
+    def simulate(cls, phantoms: Mapping[str, Phantom], seed: int, count: int, bands: Bands = ONE_BAND) -> HeldOut:
+        """`count` frames of each phantom, of a seed that no training, tuning or evaluation uses.
+
+        Raises ConfigError for a phantom without as many angles as there are bands.
+        """
+        suites, beside = {}, {}
         for name, phantom in phantoms.items():
+            if bands.part == "angle" and phantom.views.angle < bands.count:
+                raise ConfigError(
+                    f"{phantom.source}: has {phantom.views.angle} of the {bands} that the method sees at once; judge "
+                    "it on a phantom with as many"
+                )
             renderer = Renderer(phantom, seed=held_out_seed(seed))
             suites[name] = tuple(renderer.render(index) for index in range(count))
-        return cls(suites)
+            further = [View(**{bands.part: k})._asdict() for k in range(1, bands.count)]
+            beside[name] = tuple([renderer.image(index, **view) for view in further] for index in range(count))
+        return cls(suites, beside)
 
     @property
     def alike(self) -> list[str]:
@@ -73,15 +90,20 @@ class HeldOut:
     def scores(self, method: Method | None) -> Scores:
         """PSNR and SSIM against truth/bmode, raw and after a tone fit; of the noisy frames for no method."""
         denoiser = None if method is None else Denoiser(method, device=str(next(method.parameters()).device))
-        return Scores({name: [_score(denoiser, frame) for frame in frames] for name, frames in self.suites.items()})
+        return Scores({name: [_score(denoiser, *seen) for seen in self._seen(name)] for name in self.suites})
+
+    def _seen(self, name: str) -> list[tuple[Frame, Sequence[NDArray[np.float32]]]]:
+        """The frames of a suite, each with its further bands."""
+        frames = self.suites[name]
+        return list(zip(frames, self.beside.get(name, [()] * len(frames)), strict=True))
 
     def pictures(self, method: Method) -> dict[str, NDArray[np.float32]]:
         """The first two frames of each suite, noisy, denoised and true side by side, from 0 (black) to 1."""
         denoiser, found = Denoiser(method, device=str(next(method.parameters()).device)), {}
-        for name, frames in self.suites.items():
-            for number, frame in enumerate(frames[:2]):
+        for name in self.suites:
+            for number, (frame, beside) in enumerate(self._seen(name)[:2]):
                 domain = Domain("db", float(frame.params["scene"]["image"]["dynamic_range"]))
-                clean = denoiser.denoise_frame(frame.bmode, domain)
+                clean = denoiser.denoise_frame(frame.bmode, domain, beside=beside)
                 row = np.concatenate([frame.bmode, clean, frame.truth.bmode], axis=1)
                 grey = np.clip(1.0 + row / domain.dynamic_range, 0.0, 1.0)
                 found[f"{name}/{number}"] = grey.astype(np.float32)
@@ -97,10 +119,11 @@ class HeldOut:
         return f"{text} (noisy {other['psnr']:.2f}, {other['psnr_fit']:.2f})"
 
 
-def _score(denoiser: Denoiser | None, frame: Frame) -> dict[str, float]:
+def _score(denoiser: Denoiser | None, frame: Frame, beside: Sequence[NDArray[np.float32]]) -> dict[str, float]:
     depth = float(frame.params["scene"]["image"]["dynamic_range"])
     domain = Domain("db", depth)
-    clean = denoiser.denoise_frame(frame.bmode, domain) if denoiser else shown_db(frame.bmode, domain)
+    noisy = shown_db(frame.bmode, domain)
+    clean = denoiser.denoise_frame(frame.bmode, domain, beside=beside) if denoiser else noisy
     inside = None if frame.truth.mask is None else frame.truth.mask.astype(bool)
     return fidelity(clean, frame.truth.bmode, depth, inside)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from s2s.methods import METHODS, method_class, settings_of
-from s2s.methods.base import KEYS, Method
+from s2s.methods.base import Method, in_words
 
 _SHORT = {"y": "images", "y2": "second looks", "others": "other looks", "x": "truth"}
 
@@ -36,7 +36,7 @@ def describe_method(name: str) -> str:
     for preset, values in kind.PRESETS.items():
         lines.append(f"  {preset}: {', '.join(f'{k}={v!r}' for k, v in values.items()) or 'as above'}")
     if kind.needs:
-        lines += ["", "learns from:", *(f"  {KEYS.get(key, key)}" for key in kind.needs)]
+        lines += ["", "learns from:", *(f"  {in_words(key)}" for key in kind.needs)]
     return "\n".join(lines)
 
 

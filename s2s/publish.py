@@ -16,7 +16,7 @@ from typing import Any
 
 from s2s.checkpoint import BEST, Checkpoint, load_checkpoint
 from s2s.methods import method_class
-from s2s.methods.base import KEYS
+from s2s.methods.base import in_words
 from s2s.published import WEIGHTS, published, write_weights
 from s2s.recipes import read_recipe
 from s2s.request import Request, training_of
@@ -92,7 +92,7 @@ def _card(name: str, checkpoint: Checkpoint, about: Mapping[str, Any], digest: s
         "| | |",
         "|---|---|",
         f"| method | {method.name}: {settings} |",
-        f"| learnt from | {' and '.join(KEYS[key] for key in method.needs)} |",
+        f"| learnt from | {' and '.join(map(in_words, method.needs))} |",
         f"| data | {learnt} |",
         f"| steps | {about['step']} of {_pixels(checkpoint)} |",
         f"| time, machine | {human_time(about['seconds'])} on {about['machine']} |",

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from s2s.alike import frames_alike
 from s2s.data import BELOW_BLACK_DB, Sample
 from s2s.data import partners as pairs_of
 from s2s.images import READERS, Stated, open_image
 from s2s.images.hdf5 import Shown
 from s2s.images.image import shown_db
+from s2s.methods.bands import Bands
 from s2s.methods.base import KEYS, PAIRS, pair_in
 from usim.errors import ConfigError, DataError
 from usim.io.dataset import open_frames, rows_of
@@ -36,7 +37,8 @@ class Recordings:
 
     items: (path, frame in it).  needs: keys of a sample; `x` exists in data of usim only.  stated: what is known of
     the pictures' numbers.  seed: of the order.  note: what was assumed about the pictures, in words; "" for nothing.
-    partners: frames of the same file that an item makes pairs with, where pairs are needed.
+    partners: frames of the same file that an item makes pairs with, where pairs are needed.  beside: those that are
+    seen with it, where several bands are.
     """
 
     items: tuple[tuple[str, int], ...]
@@ -45,6 +47,7 @@ class Recordings:
     seed: int
     note: str = ""
     partners: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
+    beside: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -65,8 +68,39 @@ class Recordings:
             )
         more = f"; {len(notes) - 1} more by the same rules" if len(notes) > 1 else ""
         found = cls(tuple(items), needs, stated, seed, notes[0] + more if notes else "")
-        pair = pair_in(needs)
+        pair, bands = pair_in(needs), Bands.among(needs)
+        if bands.count > 1:
+            found = found._with_bands(bands, pair == "y2")
         return found._paired(pair) if pair else found
+
+    def _with_bands(self, bands: Bands, one_more: bool) -> Recordings:
+        """The same with those images alone that others can be seen with; one_more: a further look is learned from.
+
+        Raises ConfigError where there are none.
+        """
+        beside: dict[tuple[str, int], tuple[int, ...]] = {}
+        for path in dict.fromkeys(path for path, _ in self.items):
+            shown = isinstance(open_image(path, self.stated).frames, Shown)
+            for group in frames_alike(path, bands.part) if shown else []:
+                if len(group) >= bands.count + one_more:
+                    beside |= {
+                        (path, number): tuple(group[k] for k in bands.after(place, len(group)))
+                        for place, number in enumerate(group)
+                    }
+        items = tuple(item for item in self.items if item in beside)
+        if not items:
+            more = f", and a further {bands.part} to learn from," if one_more else ""
+            raise ConfigError(
+                f"--data: {self.items[0][0]}: no {bands} of a scene{more} that are seen at once; data of usim with as "
+                "many holds them, or use --sim, or fewer bands"
+            )
+        return replace(self, items=items, beside=beside, note=self._noted(len(items), f"are not of {bands}"))
+
+    def _noted(self, left: int, why: str) -> str:
+        """The note, and what is left out."""
+        alone = len(self.items) - left
+        told = f"{alone} of {len(self.items)} images {why} and are left out" if alone else ""
+        return "; ".join(filter(None, (self.note, told)))
 
     def _paired(self, pair: str) -> Recordings:
         """The same with those images alone that have a partner; raises ConfigError where there are none."""
@@ -81,15 +115,12 @@ class Recordings:
                     if here != there:
                         partners[path, group[here]] = (*partners.get((path, group[here]), ()), group[there])
         items = tuple(item for item in self.items if item in partners)
-        alone = len(self.items) - len(items)
-        notes = [self.note] if self.note else []
-        notes += [f"{alone} of {len(self.items)} images have no partner and are left out"] if alone and items else []
         if not items:
             raise ConfigError(
                 f"--data: {self.items[0][0]}: no frame comes with {KEYS[pair]} ({pair}); {_HELD[pair]}, or use --sim, "
                 "or another method"
             )
-        return replace(self, items=items, partners=partners, note="; ".join(notes))
+        return replace(self, items=items, partners=partners, note=self._noted(len(items), "have no partner"))
 
     def open(self) -> Callable[[int], list[Sample]]:
         """Return the function that reads the samples of a scene; scenes go on for ever, epoch after epoch."""
@@ -105,7 +136,7 @@ class Recordings:
 
     def _reader(self, path: str) -> Callable[[int, int], Sample]:
         """The function that reads the sample of a frame and of its partner, which is the frame itself without pairs."""
-        pair = pair_in(self.needs)
+        pair, bands = pair_in(self.needs), Bands.among(self.needs)
         image = open_image(path, self.stated)
 
         def shown(index: int, other: int) -> Sample:
@@ -121,6 +152,8 @@ class Recordings:
             frame = frames[index]
             black = np.float32(-float(self.stated.dynamic_range or frame.params["scene"]["image"]["dynamic_range"]))
             sample = {"y": np.maximum(frame.bmode, black)}
+            for key, number in zip(bands.keys, self.beside.get((path, index), ()), strict=True):
+                sample[key] = np.maximum(frames[number].bmode, black)
             aims = {"x": frame.truth.bmode} if "x" in self.needs else {}
             aims |= {pair: frames[other].bmode} if pair else {}
             return sample | {key: np.clip(aim, black - BELOW_BLACK_DB, 0.0) for key, aim in aims.items()}
@@ -134,20 +167,6 @@ _HELD = {
     "next": "clips and data of usim with a sweep hold such pairs",
     "steered": "data of usim with angles holds such pairs",
 }
-
-
-def frames_alike(path: str | os.PathLike[str], part: str) -> list[list[int]]:
-    """Numbers of the frames of a dataset that differ in one part of their place alone, in the order of that part."""
-    places = open_frames(path).places()
-    own = places.pop(part)
-    groups: dict[tuple[int, ...], list[int]] = {}
-    met: Counter[tuple[int, ...]] = Counter()
-    for number, (value, *rest) in enumerate(zip(own.tolist(), *(p.tolist() for p in places.values()), strict=True)):
-        place = (value, *rest)
-        # Shards of several runs have the same places: what was met before belongs to another scene.
-        groups.setdefault((met[place], *rest), []).append(number)
-        met[place] += 1
-    return [sorted(group, key=lambda number: own[number]) for group in groups.values()]
 
 
 def _items(path: Path, stated: Stated, notes: list[str]) -> Sequence[tuple[str, int]]:

@@ -28,13 +28,14 @@ from s2s.adapt import Unseen, begin, split
 from s2s.board import Board
 from s2s.checkpoint import BEST, load_checkpoint, save_checkpoint
 from s2s.course import Course
-from s2s.data import AnyFeed, Pool, Simulation, Source, feed_of
+from s2s.data import AnyFeed, Simulation, Source, feed_of
 from s2s.evaluation.cost import machine
 from s2s.evaluation.export import finite
 from s2s.held_out import HeldOut
 from s2s.images import Stated
 from s2s.methods import make, method_class
 from s2s.methods.base import Method
+from s2s.pool import Pool
 from s2s.ranks import ALONE, Ranks
 from s2s.recordings import Recordings
 from s2s.request import VALIDATIONS, VALIDATIONS_WATCHED, Request, request_from_plain, training_of
@@ -164,7 +165,7 @@ class Run:
             return Unseen.of(self.unseen, self.request.seed)
         names = self.request.judge or (self.request.phantom,)
         suites = dict(zip(names, self.judges or (self.phantom,), strict=True))
-        return HeldOut.simulate(suites, self.request.seed, self.request.held_out)
+        return HeldOut.simulate(suites, self.request.seed, self.request.held_out, self.state.method.bands)
 
     def _source(self) -> Source:
         method, request = self.state.method, self.request

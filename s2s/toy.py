@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from s2s.domain import LOG_BIAS_DB, LOWEST_DB, RANGE_DB
+from s2s.methods.bands import Bands
 from usim.phantom.draw import addressed
 
 Image = NDArray[np.float64]
@@ -123,6 +124,7 @@ class ToyScenes:
             scene = toy_scene(generator)
             if "next" in self.needs:
                 return self._slices(scene, generator)
+            bands = Bands.among(self.needs)
             looks = toy_looks(scene, generator, looks=self.looks, iid=self.iid, clip=False)
             clean = toy_clean(scene, iid=self.iid, clip=False)
             every = [
@@ -131,6 +133,10 @@ class ToyScenes:
                     "y2": looks[number - 1],
                     "others": np.mean([other for other in looks if other is not look], axis=0),
                     "x": clean,
+                    **{
+                        key: np.clip(looks[k], -RANGE_DB, 0.0)
+                        for key, k in zip(bands.keys, bands.after(number, len(looks)), strict=True)
+                    },
                 }
                 for number, look in enumerate(looks)
             ]

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2s.data import AnyFeed, Pool
+from s2s.data import AnyFeed
 from s2s.methods.base import Method, Training
 from s2s.methods.descent import Descent
+from s2s.pool import Pool
 from s2s.ranks import ALONE, Ranks
 from usim.errors import DataError
 

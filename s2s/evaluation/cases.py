@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from s2s.alike import frames_alike
 from s2s.evaluation.robustness import changed_images
 from s2s.images import READERS
 from s2s.metrics.frame_view import FrameView
 from s2s.metrics.judged import CHANGED, IMAGE, LOOK, PROBE, SHAM
-from s2s.recordings import TRAIN, frames_alike
+from s2s.recordings import TRAIN
 from s2s.seeds import judged_seed
 from usim.errors import DataError
 from usim.frame import Frame

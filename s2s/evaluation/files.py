@@ -47,6 +47,12 @@ def load_denoisers(specs: Sequence[str], device: str = "cpu") -> dict[str, Denoi
     """
     loaded = [(tuned, spec, load(spec, device=device)) for tuned, spec in expanded(specs)]
     names = [one.name if one.checkpoint and spec not in published() else spec for _, spec, one in loaded]
+    for name, (_, spec, denoiser) in zip(names, loaded, strict=True):
+        if (bands := denoiser.method.bands).count > 1:
+            raise ConfigError(
+                f"--method: {spec}: {name} sees {bands} at once, but images are judged one by one; its training's "
+                "metrics.jsonl holds scores against the truth, or train it with one band"
+            )
     often = Counter(names)
     found: dict[str, Denoiser] = {}
     for name, (tuned, spec, denoiser) in zip(names, loaded, strict=True):

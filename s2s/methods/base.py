@@ -1,6 +1,7 @@
 """What every denoising method is: what it needs, how it learns, and how it cleans an image.
 
-A method is a torch module that works on tensors (B, 1, H, W) of its own `domain`; the loop in s2s/train.py knows
+A method is a torch module that works on tensors (B, 1, H, W) of its own `domain` (B, bands, H, W where it sees several
+images of a scene at once); the loop in s2s/train.py knows
 nothing about losses, and s2s/denoise.py alone turns users' images into such tensors.
 """
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from s2s.domain import RANGE_DB, SPECKLE_DB, Scale
+from s2s.methods.bands import ONE_BAND, Bands
 from s2s.methods.descent import Descent
 
 #: Standard deviation of speckle on the scale 1 + dB / 60: the unit in which losses are measured.
@@ -33,6 +35,16 @@ KEYS: Mapping[str, str] = {
 
 #: Keys of a second image of what `y` shows, and the part of a view (usim.phantom.views) in which the two differ.
 PAIRS: Mapping[str, str] = {"y2": "look", "next": "slice", "steered": "angle"}
+
+
+def in_words(key: str) -> str:
+    """What a key of a batch holds.
+
+    >>> in_words("angle+2")
+    'the image 2 angles further on'
+    """
+    part, _, step = key.partition("+")
+    return f"the image {step} {part}{'s' if step != '1' else ''} further on" if step else KEYS[key]
 
 
 def pair_in(needs: tuple[str, ...]) -> str:
@@ -77,6 +89,7 @@ class Method(nn.Module):
 
     needs: keys of the batch that `loss` reads; empty for a filter.  looks: independent draws of a simulated scene that
     a training asks for.  domain: the scale it works on, see s2s.domain.
+    bands: images of a scene that `infer` sees at once; `needs` holds the keys of all but the first, `y`.
     multiple, smallest: height and width that `infer` sees are multiples of the one, and not below the other.
     halo: an output pixel depends on no pixel further away than this; None when it depends on the whole image, so that
     it can't be tiled.
@@ -95,6 +108,7 @@ class Method(nn.Module):
 
     needs: tuple[str, ...] = ("y",)
     looks: int = 2
+    bands: Bands = ONE_BAND
     domain: ClassVar[Scale] = "db"
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     TRAINING: ClassVar[dict[str, Training]] = {"default": Training()}
@@ -173,7 +187,7 @@ class Method(nn.Module):
         return descend(self.loss, batches, progress, optimizer)
 
     def infer(self, y: Tensor) -> Tensor:
-        """Clean images (B, 1, H, W) of noisy ones, both in `domain`."""
+        """Clean images (B, 1, H, W) of noisy ones (B, bands, H, W), both in `domain`."""
         raise NotImplementedError
 
     def is_fitted(self, losses: Sequence[float]) -> bool:
@@ -181,7 +195,7 @@ class Method(nn.Module):
         return False
 
     def extras(self, y: Tensor) -> dict[str, Tensor]:
-        """What else the method can tell about images (B, 1, H, W), in dB: noise maps, samples; nothing by default."""
+        """What else the method can tell about images, seen as `infer` sees them: noise maps, samples, in dB."""
         return {}
 
     @torch.no_grad()
@@ -204,7 +218,7 @@ class Method(nn.Module):
         return clean[..., :height, :width]
 
     def padded(self, y: Tensor) -> Tensor:
-        """Images (B, 1, H, W) whose sides are reflected until they fit."""
+        """Images (B, bands, H, W) whose sides are reflected until they fit."""
         for axis in (-2, -1):
             side = y.shape[axis]
             wanted = max(-(-side // self.multiple) * self.multiple, self.smallest)

@@ -6,7 +6,8 @@ same in every stage, that is told how strong the noise is. All numbers that stee
 
 **Assumes** y = x + s + n, n Gaussian, s sparse: the deep nulls of speckle in dB, glints, electronic lines.
 
-**Needs** simulation, or our HDF5 files: `x`, the image without speckle. With `against=look` an independent look, `y2`.
+**Needs** simulation, or our HDF5 files: `x`, the image without speckle. With `against=look` an independent look, `y2`;
+with several bands the further looks or angles of a scene.
 
 **Loss** mean sqrt((z - x)^2 + 1e-6) of the last stage in units of speckle, after `stages` rounds of
 
@@ -18,9 +19,12 @@ with mu, beta and theta of each stage from a small network on y; theta is a twen
 the deviation of speckle, so that s can't swallow the noise.
 
     s2s train --sim --method dna-net --minutes 20 -o runs/dna
+    s2s train --sim training-angles --method dna-net --set bands=2 --set part=angle -o runs/compound
 
-Of the paper the abstract alone could be read: stages and network are built on what its family has published. Several
-bands, as it has, would be looks or angles here; this one takes one.
+Of the paper the abstract alone could be read: stages and network are built on what its family has published. The
+bands of its images are one image here, or several of a scene, `bands`: independent looks, or steering angles. Each of
+them has its own x, z and s; the first is what is cleaned and taught, and the views that follow it help. Then
+`s2s denoise` takes files that hold them: see docs/denoise.md.
 
 **Tells** `outliers_db`, s in dB.
 
@@ -39,6 +43,7 @@ import torch
 from torch import Tensor, nn
 
 from s2s.domain import RANGE_DB
+from s2s.methods.bands import MOST_BANDS, PARTS, Bands
 from s2s.methods.base import SPECKLE, Method, Training
 from s2s.methods.limits import one_of, whole
 from s2s.methods.poisson2sparse import soft
@@ -53,8 +58,9 @@ _SHARE, _LEAST = 0.05, 3.0
 class DnaNet(Method):
     """Stages of an unrolled optimisation.
 
-    against: what it is taught with: "truth", or "look", an independent look.  stages: of the optimisation.  width:
-    channels of the transformer at full resolution.
+    against: what it is taught with: "truth", or "look", an independent look.  bands: images of a scene that it sees at
+    once.  part: in which they differ: "look" or "angle".  stages: of the optimisation.  width: channels of the
+    transformer at full resolution.
     """
 
     needs = ("y", "x")
@@ -71,21 +77,28 @@ class DnaNet(Method):
         "paper": Training(batch=4, crop=128, rate=2e-4, gain=(0.0, 0.0)),
     }
 
-    def __init__(self, against: str = "truth", stages: int = 3, width: int = 16) -> None:
+    def __init__(
+        self, against: str = "truth", bands: int = 1, part: str = "look", stages: int = 3, width: int = 16
+    ) -> None:
         super().__init__()
         self.target = AGAINST[one_of("against", against, AGAINST)]
-        self.needs = ("y", self.target)
+        self.bands = Bands(whole("bands", bands, 1, MOST_BANDS), one_of("part", part, PARTS))
+        if against == "look" and part != "look":
+            raise ValueError(f"against look: {self.bands} have no further look to be taught with; choose part=look")
+        self.needs = ("y", self.target, *self.bands.keys)
+        if part == "look":  # one more to be taught with
+            self.looks = max(2, bands + (against == "look"))
         self.stages = whole("stages", stages, 1, 20)
-        self.prior = UTransformer(2, 1, width=whole("width", width, 1, 128))
-        self.steer = Steering(self.stages)
+        self.prior = UTransformer(bands + 1, bands, width=whole("width", width, 1, 128))
+        self.steer = Steering(bands, self.stages)
         self.multiple = self.prior.multiple
 
     def infer(self, y: Tensor) -> Tensor:
-        """(B, 1, H, W) -> (B, 1, H, W) on the scale 1 + dB / 60."""
-        return self.solved(y)[0]
+        """(B, bands, H, W) -> (B, 1, H, W) on the scale 1 + dB / 60."""
+        return self.solved(y)[0][:, :1]
 
     def solved(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Clean image and outliers (B, 1, H, W)."""
+        """Clean images and outliers (B, bands, H, W)."""
         z, s = y, torch.zeros_like(y)
         for stage in self.steer((y - MIDDLE) / SPREAD).to(y).unbind(1):
             mu, beta, theta = stage.unbind(1)
@@ -96,25 +109,25 @@ class DnaNet(Method):
 
     def denoised(self, x: Tensor, beta: Tensor) -> Tensor:
         """What the prior makes of images, noise of beta (B, 1, 1, 1) being on them."""
-        return x + SPECKLE * self.prior(torch.cat([(x - MIDDLE) / SPREAD, beta.expand_as(x)], 1)).to(x)
+        return x + SPECKLE * self.prior(torch.cat([(x - MIDDLE) / SPREAD, beta.expand_as(x[:, :1])], 1)).to(x)
 
     def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
         """Error of the last stage in units of speckle, smooth about zero (Charbonnier)."""
-        error = (self.infer(batch["y"]) - batch[self.target]) / SPECKLE
+        error = (self.infer(self.bands.stacked(batch)) - batch[self.target]) / SPECKLE
         return (error.square() + 1e-6).sqrt().mean()
 
     def extras(self, y: Tensor) -> dict[str, Tensor]:
         """`outliers_db`: what was taken for outliers (B, 1, H, W), in dB."""
-        return {"outliers_db": RANGE_DB * self.solved(y)[1]}
+        return {"outliers_db": RANGE_DB * self.solved(y)[1][:, :1]}
 
 
 class Steering(nn.Module):
-    """The positive numbers that steer each stage, from the whole image: (B, 1, H, W) -> (B, stages, 3, 1, 1, 1)."""
+    """The positive numbers that steer each stage, from whole images: (B, bands, H, W) -> (B, stages, 3, 1, 1, 1)."""
 
-    def __init__(self, stages: int, width: int = 16) -> None:
+    def __init__(self, bands: int, stages: int, width: int = 16) -> None:
         super().__init__()
         self.see = nn.Sequential(
-            nn.Conv2d(1, width, 1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, stride=2, padding=1)
+            nn.Conv2d(bands, width, 1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, stride=2, padding=1)
         )
         self.say = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, 3 * stages))
 

@@ -40,7 +40,7 @@ class Polyphase(Method):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         self.inner = self.wrapped(**settings)
-        self.needs, self.looks = self.inner.needs, self.inner.looks
+        self.needs, self.looks, self.bands = self.inner.needs, self.inner.looks, self.inner.bands
         self.fit_steps, self.keeps_statistics = self.inner.fit_steps, self.inner.keeps_statistics
         self.multiple = math.lcm(*self.phases) * self.inner.multiple
         self.smallest = max(self.phases) * self.inner.smallest
@@ -48,14 +48,14 @@ class Polyphase(Method):
         self.scales_by_extremes = self.inner.scales_by_extremes
 
     def apart(self, y: Tensor) -> Tensor:
-        """The phases of images (B, 1, H, W), as (B rows columns, 1, H / rows, W / columns); sides are multiples."""
+        """The phases of images (B, C, H, W), as (B rows columns, C, H / rows, W / columns); sides are multiples."""
         rows, columns = self.phases
-        count, _, height, width = y.shape
-        parts = y.reshape(count, height // rows, rows, width // columns, columns).permute(0, 2, 4, 1, 3)
-        return parts.reshape(-1, 1, height // rows, width // columns)
+        count, bands, height, width = y.shape
+        parts = y.reshape(count, bands, height // rows, rows, width // columns, columns).permute(0, 3, 5, 1, 2, 4)
+        return parts.reshape(-1, bands, height // rows, width // columns)
 
     def together(self, parts: Tensor) -> Tensor:
-        """The images whose phases these are; undoes `apart`."""
+        """The images (B, 1, H, W) whose phases these are; undoes `apart`."""
         rows, columns = self.phases
         height, width = parts.shape[-2:]
         images = parts.reshape(-1, rows, columns, height, width).permute(0, 3, 1, 4, 2)

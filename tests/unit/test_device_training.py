@@ -8,9 +8,10 @@ import pytest
 import torch
 from trainings import SURROUNDINGS, lines, stop_after
 
-from s2s.data import DeviceFeed, Pool, Simulation
+from s2s.data import DeviceFeed, Simulation
 from s2s.methods import make
 from s2s.methods.base import Training
+from s2s.pool import Pool
 from s2s.request import Request
 from s2s.run import Run
 from usim.errors import ConfigError

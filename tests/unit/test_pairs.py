@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from s2s.cli import main
-from s2s.data import BELOW_BLACK_DB, DeviceFeed, Pool, Simulation, partners
+from s2s.data import BELOW_BLACK_DB, DeviceFeed, Simulation, partners
 from s2s.images import Stated
 from s2s.methods import make
+from s2s.pool import Pool
 from s2s.recordings import Recordings
 from s2s.toy import ToyScenes
 from usim.errors import ConfigError

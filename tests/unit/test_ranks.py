@@ -17,9 +17,10 @@ from trainings import SURROUNDINGS, lines
 
 from s2s.board import BOARD
 from s2s.checkpoint import load_checkpoint
-from s2s.data import Feed, Pool, SharedFeed
+from s2s.data import Feed, SharedFeed
 from s2s.methods import make
 from s2s.methods.base import Method, Training
+from s2s.pool import Pool
 from s2s.ranks import Ranks, joined
 from s2s.request import Request
 from s2s.run import Run

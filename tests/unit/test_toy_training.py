@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from s2s.data import Feed, Pool
+from s2s.data import Feed
 from s2s.domain import RANGE_DB, from_scale, to_scale
 from s2s.methods import make
 from s2s.methods.vdn import Vdn
 from s2s.metrics.fidelity import psnr
+from s2s.pool import Pool
 from s2s.toy import ToyScenes, toy_clean, toy_looks, toy_scene
 from s2s.train import Plan, State, fit
 

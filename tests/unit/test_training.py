@@ -23,12 +23,13 @@ import s2s.recordings
 import s2s.run
 from s2s.checkpoint import load_checkpoint
 from s2s.cli import main
-from s2s.data import BELOW_BLACK_DB, Feed, Pool, Simulation
+from s2s.data import BELOW_BLACK_DB, Feed, Simulation
 from s2s.domain import from_scale
 from s2s.held_out import HeldOut
 from s2s.images import Stated
 from s2s.methods import make
 from s2s.methods.base import Method, Training
+from s2s.pool import Pool
 from s2s.recordings import Recordings
 from s2s.request import VALIDATIONS, Request
 from s2s.run import Run

@@ -11,9 +11,10 @@ from trainings import SURROUNDINGS
 
 from s2s.ask import find_precision
 from s2s.cli import main
-from s2s.data import Feed, Pool
+from s2s.data import Feed
 from s2s.methods import METHODS, make, method_class
 from s2s.methods.base import Training
+from s2s.pool import Pool
 from s2s.request import Request
 from s2s.run import Run
 from s2s.toy import ToyScenes
