@@ -72,7 +72,7 @@ class Pool:
         return {key: torch.stack([crop[key] for crop in crops])[:, None] for key in crops[0]}
 
     def _take(self, scene: list[Sample]) -> None:
-        shape = scene[0]["y"].shape
+        shape = next(iter(scene[0].values())).shape
         self.scene_shape = self.scene_shape or (len(scene), *shape)
         side, multiple = self._training.crop, self._method.multiple
         found = f"images of {shape[0]} x {shape[1]} pixels"

@@ -43,7 +43,7 @@ class Awgn(Regression):
     sigma: standard deviation of the noise in dB.
     """
 
-    needs = ("y", "x")
+    needs = ("x",)
     channels = 2
     TRAINING: ClassVar[dict[str, Training]] = {
         "default": Training(crop=128, batch=4),

@@ -46,6 +46,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from s2s.methods.awgn import Awgn
 from s2s.methods.backbone import load_backbone
 from s2s.methods.base import SPECKLE, Training
 from s2s.methods.descent import Descent
@@ -113,6 +114,11 @@ class Pngan(Synthesis):
                 backbone = load_backbone(self.backbone, Regression, "noise2true").requires_grad_(False)
             except ValueError as error:
                 raise ConfigError(f"pngan: {error}") from error
+            if isinstance(backbone, Awgn):
+                raise ConfigError(
+                    f"pngan: backbone {self.backbone!r}: {backbone.name} leaves most of the speckle, which would then "
+                    "count as clean; take default, or weights of noise2true"
+                )
             object.__setattr__(self, "reference", backbone)
         parts = {"denoiser": self.net, "generator": self.maker, "critic": self.critic}
         return {name: torch.optim.Adam(part.parameters(), lr=training.rate) for name, part in parts.items()}

@@ -62,7 +62,7 @@ class R2D2(Regression):
     wider than speckle, whose grains are held otherwise.
     """
 
-    needs = ("y", "x")
+    needs = ("x",)
     exportable = False
     channels = 2
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {

@@ -260,6 +260,8 @@ def test_bad_settings_are_refused(name, settings, text):
 def test_a_backbone_is_needed_for_training_alone(tmp_path):
     with pytest.raises(ConfigError, match=r"^pngan: backbone 'nothing': no such weights; train some"):
         small("pngan", backbone="nothing").optimizers(Training())
+    with pytest.raises(ConfigError, match=r"^pngan: backbone 'awgn': awgn leaves most of the speckle"):
+        small("pngan", backbone="awgn").optimizers(Training())
     save_checkpoint(tmp_path / "mine.pt", small("pngan", backbone="nothing"), {})
     y = torch.rand(1, 1, 32, 32)
     assert load_checkpoint(tmp_path / "mine.pt").method.denoise(y).shape == y.shape

@@ -104,7 +104,7 @@ def test_every_preset_builds_and_says_what_it_needs(name, preset):
     kind = method_class(name)
     assert kind.TRAINING.keys() == kind.PRESETS.keys() >= {"default", "toy", "paper"}
     assert not isinstance(method, Filter)
-    assert "y" in method.needs
+    assert {"y", "x"} & set(method.needs)
     assert set(method.needs) <= KEYS.keys()
     assert method.settings.keys() >= kind.PRESETS[preset].keys()
     assert method.halo is None or method.halo > 0
