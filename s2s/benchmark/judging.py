@@ -106,6 +106,8 @@ class Judging:
             gather(job, items, workers, hear)
 
     def _keep(self, judged: Judgement) -> None:
+        if judged.picture is not None:  # cut before it joins one that was cut
+            judged = replace(judged, picture=store.middle(judged.picture))
         path = self.path((judged.suite, judged.scene))
         failed = {one.method.partition(" at ")[0] for one in judged.failures}
         whole = {row.method for row in judged.rows} - failed

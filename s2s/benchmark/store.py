@@ -7,7 +7,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ SHOWN = 256
 
 
 def save(path: Path, judgement: Judgement, known: Mapping[str, str]) -> None:
-    """Write a judged scene to PATH.json, and its picture, cut to its middle, to PATH.npz; raises ResourceError.
+    """Write a judged scene to PATH.json, and its picture to PATH.npz; raises ResourceError.
 
     known: what each method was that was judged without a failure, by its label.
     """
@@ -95,14 +95,28 @@ def _ending(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _arrays(picture: Picture) -> dict[str, Any]:
+def middle(picture: Picture) -> Picture:
+    """The middle of a picture, as much of it as reports show."""
     rows, columns = (_middle(len(axis)) for axis in (picture.z, picture.x))
-    arrays: dict[str, Any] = {"x": picture.x[columns], "z": picture.z[rows]}
+    return replace(
+        picture,
+        images={name: image[rows, columns] for name, image in picture.images.items()},
+        x=picture.x[columns],
+        z=picture.z[rows],
+        maps={
+            kind: {name: image[rows, columns] for name, image in images.items()}
+            for kind, images in picture.maps.items()
+        },
+    )
+
+
+def _arrays(picture: Picture) -> dict[str, Any]:
+    arrays: dict[str, Any] = {"x": picture.x, "z": picture.z}
     # The order of a zip file's members is kept, and with it that of methods.
     for name, image in picture.images.items():
-        arrays[f"image {name}"] = image[rows, columns].astype(np.float16)
+        arrays[f"image {name}"] = image.astype(np.float16)
     for kind, images in picture.maps.items():
-        arrays |= {f"map {kind}|{name}": image[rows, columns].astype(np.float16) for name, image in images.items()}
+        arrays |= {f"map {kind}|{name}": image.astype(np.float16) for name, image in images.items()}
     return arrays
 
 

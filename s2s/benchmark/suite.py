@@ -183,7 +183,7 @@ PAPER = Suite(
                 "zs-n2n": {}, "dip": {"fit": 100, "width": 16}, "noise2self": {"fit": 300, "width": 24},
                 "poisson2sparse": {"fit": 200}, "noise2vst": {"fit": 100},
             },
-            took="took 80 minutes on two cores that did other work too",
+            took="took 3 hours on two cores that did other work too",
         ),
         "full": Preset(
             method="default", steps=None, crops=None, images=24, few=4, battery=12, tuning=8, sweep=True,

@@ -165,12 +165,24 @@ def test_a_judged_scene_is_read_as_it_was_written(tmp_path, picture):
     assert (found.failures, found.swept) == (wanted.failures, wanted.swept)
     if picture:
         assert list(found.picture.images) == [NOISY, "nlm", "srad", "truth"]
-        middle = wanted.picture.images["nlm"][22 : 22 + 256, 12 : 12 + 256]
-        np.testing.assert_allclose(found.picture.images["nlm"], middle, atol=0.02)
-        np.testing.assert_array_equal(found.picture.z, wanted.picture.z[22:278])
-        assert found.picture.maps["bias"]["nlm"].shape == (256, 256)
+        for name, image in wanted.picture.images.items():
+            np.testing.assert_allclose(found.picture.images[name], image, atol=0.02)
+        np.testing.assert_array_equal(found.picture.z, wanted.picture.z)
+        assert found.picture.maps["bias"]["nlm"].shape == (300, 280)
     else:
         assert found.picture is None
+
+
+def test_pictures_show_the_middle():
+    whole = judgement().picture
+    found = store.middle(whole)
+    for name, image in whole.images.items():
+        np.testing.assert_array_equal(found.images[name], image[22 : 22 + 256, 12 : 12 + 256])
+    np.testing.assert_array_equal(found.z, whole.z[22:278])
+    np.testing.assert_array_equal(found.x, whole.x[12:268])
+    assert found.maps["bias"]["nlm"].shape == (256, 256)
+    again = store.middle(found)
+    assert all(np.array_equal(again.images[name], image) for name, image in found.images.items())
 
 
 def test_a_damaged_scene_is_named(tmp_path):
@@ -390,6 +402,23 @@ def test_weights_that_changed_or_went_are_noticed(tiny, capsys):
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_methods_that_are_added_are_shown_at_the_same_place(tiny, monkeypatch):
+    box = "default (in the box)"
+    monkeypatch.setattr(store, "SHOWN", 16)
+    assert run("-m", "median", "-m", box) == 0
+    (tiny / "work").rename("together")
+    assert run("-m", "median") == 0
+    assert run("-m", "median", "-m", box, "--resume") == 0
+    pictures = sorted((tiny / "together").glob("judged/*/*.npz"))
+    assert pictures
+    for path in pictures:
+        with np.load(path) as once, np.load(tiny / "work" / path.relative_to(tiny / "together")) as later:
+            assert set(once.files) == set(later.files)
+            assert once["image truth"].shape == (16, 16)
+            for name in once.files:
+                np.testing.assert_array_equal(once[name], later[name], name)
+
+
 def test_a_benchmark_goes_on_with_more_methods(tiny, capsys):
     assert run("-m", "median") == 0
     before = json.loads((tiny / "work/scores.json").read_text())
