@@ -50,7 +50,8 @@ def write(work: Benchmark, result: Evaluation, page: Path) -> list[Path]:
     battery = only(result, [suite.phantom for suite in work.suite.battery])
     sets = [*SETS.values(), PATIENTS[1]]
     filters = [one.label for one in work.contenders if one.way == "tuned"]
-    paper = tables.paper_tables(result)
+    trainings = {label: entry["seconds"] for label, entry in work.done.trained.items()}
+    paper = tables.paper_tables(result, trainings)
     phases = tables.phases_table(only_measured(result, sets))
     gains = tables.gain_table(battery, filters)
     own = [*tables.battery_tables(battery), *(one for one in (gains, phases) if one)]
@@ -112,7 +113,7 @@ def _head(work: Benchmark, result: Evaluation) -> list[str]:
     many = f"{min(steps):,.0f}" if len(steps) == 1 else f"{min(steps):,.0f} to {max(steps):,.0f}" if steps else ""
     taught = f"{many} steps of training with the settings `{preset.method}` on `{work.phantom}`, " if steps else ""
     apart = [f"{one.label} on `{one.phantom}`" for one in work.able if one.phantom and one.label in work.done.trained]
-    taught += f"{' and '.join(apart)}; " if apart else ""
+    taught += f"{', '.join(apart)}; " if apart else ""
     versions = ", ".join(f"{name} {text}" for name, text in result.about["versions"].items())
     facts = [
         f"Preset `{asked.preset}`: {taught}filters tuned on {preset.tuning} scenes of `{work.phantom}`; judged on "

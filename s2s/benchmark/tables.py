@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,9 +74,10 @@ def shown(found: Interval, digits: int, sign: str = "") -> str:
     return f"{mean} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
-def paper_tables(result: Evaluation) -> list[Table]:
-    """The paper's table: one for each of its sets, its images of patients, and the times."""
-    return [*(_set_table(result, place) for place in range(len(SETS))), _patients(result), _costs(result)]
+def paper_tables(result: Evaluation, trainings: Mapping[str, float]) -> list[Table]:
+    """The paper's table: one for each of its sets, its images of patients, and the times; trainings: their seconds."""
+    sets = [_set_table(result, place) for place in range(len(SETS))]
+    return [*sets, _patients(result), _costs(result, trainings)]
 
 
 def _set_table(result: Evaluation, place: int) -> Table:
@@ -108,7 +109,7 @@ def _patients(result: Evaluation) -> Table:
     return Table(f"{PATIENTS[0].capitalize()}, our `{suite}`", heads, lines, told)
 
 
-def _costs(result: Evaluation) -> Table:
+def _costs(result: Evaluation, trainings: Mapping[str, float]) -> Table:
     suite = SETS["S-II"]
     lines = []
     for method in _rows(result, suite):
@@ -118,9 +119,14 @@ def _costs(result: Evaluation) -> Table:
         taken = interval(seconds, np.zeros(len(seconds), dtype=np.intp))
         parameters = result.costs[method].parameters
         theirs = ROWS[method].time if method in ROWS else ""
-        lines.append((method, [shown(taken, 3), theirs or MISSING, f"{parameters:,}" if parameters else "none"]))
-    told = "Of 512 x 512 pixels, as judged: one thread of a processor that did other work too, or the device."
-    return Table("Seconds per image", ["s", "paper", "parameters"], lines, told)
+        size, taught = f"{parameters:,}" if parameters else "none", trainings.get(method)
+        cells = [shown(taken, 3), theirs or MISSING, size, MISSING if taught is None else f"{taught / 60.0:.1f}"]
+        lines.append((method, cells))
+    told = (
+        "Of 512 x 512 pixels, as judged: one thread of a processor that did other work too, or the device. Minutes of "
+        "training have the making of its data in them; what is fitted to each image takes its seconds for that."
+    )
+    return Table("Time", ["s per image", "paper", "parameters", "training, minutes"], lines, told)
 
 
 def battery_tables(battery: Evaluation) -> list[Table]:

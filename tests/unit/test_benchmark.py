@@ -243,7 +243,7 @@ def evaluation():
 def test_every_figure_of_ours_has_an_interval():
     found = evaluation()
     battery = only(found, ["evaluation/edges", "evaluation/wires"])
-    every = [*tables.paper_tables(found), *tables.battery_tables(battery), tables.gain_table(battery, ["nlm"])]
+    every = [*tables.paper_tables(found, {}), *tables.battery_tables(battery), tables.gain_table(battery, ["nlm"])]
     every.append(tables.phases_table(found))
     assert [one.title for one in every][:3] == ["S-I, our `paper-s1`", "S-II, our `paper-s2`", "S-III, our `paper-s3`"]
     for table in every:
@@ -251,12 +251,12 @@ def test_every_figure_of_ours_has_an_interval():
         for name, cells in table.lines:
             assert len(cells) == len(table.heads)
             for head, cell in zip(table.heads, cells, strict=True):
-                plain = head in ("paper", "scenes", "parameters", "told from 0")
+                plain = head in ("paper", "scenes", "parameters", "told from 0", "training, minutes")
                 assert plain or cell == "-" or re.fullmatch(r"\+?-?[\d.]+ \[-?[\d.]+, -?[\d.]+\]", cell), (name, head)
 
 
 def test_the_papers_rows_come_first_with_its_figures_beside_ours():
-    table = tables.paper_tables(evaluation())[1]
+    table = tables.paper_tables(evaluation(), {})[1]
     assert [name for name, _ in table.lines] == ["nlm", "dip", "noise2void", "polyphase(4):noise2void", NOISY]
     cells = dict(table.lines)
     assert cells["nlm"][1::2][:4] == ["19.52", "0.738", "0.740", "0.428"]
@@ -264,6 +264,13 @@ def test_the_papers_rows_come_first_with_its_figures_beside_ours():
     assert (cells["nlm"][-1], cells["dip"][-1]) == ("3", "2")
     assert "| nlm | " in table.markdown()
     assert "<table" in table.html()
+
+
+def test_times_tell_what_was_trained():
+    *_, times = tables.paper_tables(evaluation(), {"noise2void": 90.0})
+    assert times.title == "Time"
+    assert {name: cells[-1] for name, cells in times.lines}["noise2void"] == "1.5"
+    assert {cells[-1] for name, cells in times.lines if name != "noise2void"} == {"-"}
 
 
 def test_gains_are_of_the_same_scenes_and_the_best_filter():
