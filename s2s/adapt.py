@@ -24,7 +24,7 @@ from s2s.held_out import Scores
 from s2s.images import open_image
 from s2s.images.image import shown_db
 from s2s.methods import METHODS, method_class
-from s2s.methods.base import KEYS, Method, Training
+from s2s.methods.base import Method, Training, in_words
 from s2s.published import published
 from s2s.recordings import Recordings
 from usim.errors import ConfigError, DataError
@@ -119,7 +119,7 @@ def weights_to_adapt(spec: str) -> Denoiser:
     if needs != ("y",):
         kinds = {name: method_class(name) for name in METHODS}
         able = [name for name, kind in kinds.items() if kind.needs == ("y",) and not kind.holds_image]
-        lacking = " and ".join(KEYS[key] for key in needs if key != "y")
+        lacking = " and ".join(in_words(key) for key in needs if key != "y")
         why = f"holds weights of {start.name}, which learns from what images alone lack, {lacking}"
         come = "".join(f"; --adapt {name} comes with the package" for name in able if name in published())
         raise ConfigError(

@@ -210,7 +210,8 @@ def train(context: click.Context, /, output: Path | None, workers: int | None, d
         interrupts.check()
         best = run.train(interrupts.check, interrupts.ending)
     if not quiet:
-        click.echo(f"{best}: next, s2s denoise scan.png -m {best.parent}")
+        scan = "scan.png" if run.state.method.bands.count == 1 else "scans.npy"
+        click.echo(f"{best}: next, s2s denoise {scan} -m {best.parent}")
 
 
 @contextlib.contextmanager

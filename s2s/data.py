@@ -139,11 +139,7 @@ class Simulation:
             raise ConfigError(
                 f"looks: {self.looks} of a scene, but {self.bands} are seen at once{beside}; choose {wanted} or more"
             )
-        if len(self.views) < wanted:
-            raise ConfigError(
-                f"{self.phantom.source}: has {len(self.views)} of the {self.bands} that are to be seen at once; "
-                f"{_CURES['steered']}, or choose fewer bands"
-            )
+        refuse_bands(self.phantom, self.bands, f"{_CURES['steered']}, or choose fewer bands")
         if self.pair and len(self.views) < 2:
             part, cure = PAIRS[self.pair], _CURES[self.pair]
             raise ConfigError(
@@ -178,6 +174,21 @@ class Simulation:
                 sample["x"] = xp.clip(truths[number] + gain, black - BELOW_BLACK_DB, 0.0)
             found.append(sample)
         return found
+
+
+def refuse_bands(phantom: Phantom, bands: Bands, cure: str) -> None:
+    """Raise ConfigError for a phantom whose scenes do not have so many images; cure: what gives it more angles."""
+    if bands.count == 1:
+        return
+    if bands.part == "look" and not phantom.draws_looks:
+        raise ConfigError(
+            f"{phantom.source}: scatterers.file: a cloud that is given has one look only, but {bands} are to be seen "
+            "at once; choose a model (field, plane, volume) or a method of one band"
+        )
+    if bands.part == "angle" and phantom.views.angle < bands.count:
+        raise ConfigError(
+            f"{phantom.source}: has {phantom.views.angle} of the {bands} that are to be seen at once; {cure}"
+        )
 
 
 #: What a phantom lacks that has one image where a pair is needed.

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,6 +115,7 @@ def denoise_files(
         try:
             image = kept.pop(number, None) or open_image(item.source, stated)
             refuse_gamma(item.source, image, finish)
+            beside_each = frames_beside(item.source, image, denoiser.method.bands)
             if image.note:
                 tell(image.note)
             if denoiser.fits:
@@ -121,7 +123,7 @@ def denoise_files(
             make_folder(target.parent)
             start = time.perf_counter()
             state = Progress(item.source, number, len(items), 0, len(image.frames))
-            work = _Work(image, denoiser, finish, state, progress, check)
+            work = _Work(image, beside_each, denoiser, finish, state, progress, check)
             pixels = work.write(target)
             yield target, _summary(image, pixels, time.perf_counter() - start)
             if finish.residual:
@@ -233,11 +235,15 @@ def _check_named(
 
 
 class _Work:
-    """One image on its way to its output, and to the file of what was removed."""
+    """One image on its way to its output, and to the file of what was removed.
+
+    beside: numbers of the further bands of each frame.
+    """
 
     def __init__(
         self,
         image: Image,
+        beside: Sequence[Sequence[int]],
         denoiser: Denoiser,
         finish: Finish,
         state: Progress,
@@ -250,7 +256,9 @@ class _Work:
         self.about = {**denoiser.describe(), "input": state.source.resolve().name, "strength": f"{finish.strength:g}"}
         if finish.gamma is not None:
             self.about["gamma"] = f"{finish.gamma:g}, for display"
-        self.bands = frames_beside(state.source, image, denoiser.method.bands)
+        self.beside = beside
+        # Frames are bands of several: going back in a movie means to decode it from its start.
+        self.frame = lru_cache(2 * denoiser.method.bands.count)(image.frames.__getitem__)
         self.pixels, self.shapes = 0, []
         denoiser.watch = self._watch
 
@@ -279,9 +287,9 @@ class _Work:
     def tell(self, target: Path) -> str:
         """Write what else the method tells, arrays (frames, H, W) in dB of the scan's own area; returns their names."""
         told: dict[str, list[NDArray[np.float32]]] = {}
-        for index, frame in enumerate(self.image.frames):
+        for index in range(len(self.image.frames)):
             self.check()
-            seen, beside = self.image.inside(frame), self._beside(index)
+            seen, beside = self.image.inside(self.frame(index)), self._beside(index)
             for name, values in self.denoiser.tell(seen, self.image.domain, beside=beside).items():
                 told.setdefault(name, []).append(values)
         buffer = io.BytesIO()
@@ -297,8 +305,9 @@ class _Work:
         if together and denoiser.fits:
             self.state = self.state._replace(together=not denoiser.method.holds_image)
             denoiser = denoiser.fitted([image.inside(image.frames[k]) for k in spread(len(image.frames))], image.domain)
-        for index, frame in enumerate(image.frames):
+        for index in range(len(image.frames)):
             self.check()
+            frame = self.frame(index)
             self.state = self.state._replace(frame=index)
             self.progress(self.state)
             seen = image.inside(frame)
@@ -316,7 +325,7 @@ class _Work:
 
     def _beside(self, index: int) -> list[NDArray[Any]]:
         """The further bands of a frame."""
-        return [self.image.inside(self.image.frames[k]) for k in self.bands[index]]
+        return [self.image.inside(self.frame(k)) for k in self.beside[index]]
 
     def _shown(self, frame: NDArray[Any], change: NDArray[np.float64]) -> NDArray[np.float64]:
         """What was removed, in dB, as a picture (H, W); see `scale`."""

@@ -15,7 +15,6 @@ from s2s.methods.bands import ONE_BAND, Bands
 from s2s.methods.base import Method
 from s2s.metrics.fidelity import fidelity
 from s2s.seeds import held_out_seed
-from usim.errors import ConfigError
 from usim.frame import Frame
 from usim.phantom.load import Phantom
 from usim.phantom.views import View
@@ -62,15 +61,10 @@ class HeldOut:
     def simulate(cls, phantoms: Mapping[str, Phantom], seed: int, count: int, bands: Bands = ONE_BAND) -> HeldOut:
         """`count` frames of each phantom, of a seed that no training, tuning or evaluation uses.
 
-        Raises ConfigError for a phantom without as many angles as there are bands.
+        bands: that a method sees, as `s2s.data.refuse_bands` lets pass.
         """
         suites, beside = {}, {}
         for name, phantom in phantoms.items():
-            if bands.part == "angle" and phantom.views.angle < bands.count:
-                raise ConfigError(
-                    f"{phantom.source}: has {phantom.views.angle} of the {bands} that the method sees at once; judge "
-                    "it on a phantom with as many"
-                )
             renderer = Renderer(phantom, seed=held_out_seed(seed))
             suites[name] = tuple(renderer.render(index) for index in range(count))
             further = [View(**{bands.part: k})._asdict() for k in range(1, bands.count)]

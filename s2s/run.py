@@ -28,7 +28,7 @@ from s2s.adapt import Unseen, begin, split
 from s2s.board import Board
 from s2s.checkpoint import BEST, load_checkpoint, save_checkpoint
 from s2s.course import Course
-from s2s.data import AnyFeed, Simulation, Source, feed_of
+from s2s.data import AnyFeed, Simulation, Source, feed_of, refuse_bands
 from s2s.evaluation.cost import machine
 from s2s.evaluation.export import finite
 from s2s.held_out import HeldOut
@@ -100,6 +100,8 @@ class Run:
         self.state = State.fresh(method, training, device)
         self.state.method.keeps_statistics = bool(request.adapt)
         self.source = self._source()
+        for judge in self._judged_on().values():
+            refuse_bands(judge, method.bands, "name one that has them with --judge; training-angles has two")
         self.course = Course(wary=bool(request.adapt))
         self.adapted = ""  # sha256 of the weights that are adapted
         self.scene = 0
@@ -163,9 +165,14 @@ class Run:
     def _judge(self) -> HeldOut | Unseen:
         if self.request.adapt:
             return Unseen.of(self.unseen, self.request.seed)
+        return HeldOut.simulate(self._judged_on(), self.request.seed, self.request.held_out, self.state.method.bands)
+
+    def _judged_on(self) -> dict[str, Phantom]:
+        """The phantoms of held-out scenes by name; none where images in files judge."""
+        if self.request.adapt:
+            return {}
         names = self.request.judge or (self.request.phantom,)
-        suites = dict(zip(names, self.judges or (self.phantom,), strict=True))
-        return HeldOut.simulate(suites, self.request.seed, self.request.held_out, self.state.method.bands)
+        return dict(zip(names, self.judges or (self.phantom,), strict=True))
 
     def _source(self) -> Source:
         method, request = self.state.method, self.request

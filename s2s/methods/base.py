@@ -41,10 +41,10 @@ def in_words(key: str) -> str:
     """What a key of a batch holds.
 
     >>> in_words("angle+2")
-    'the image 2 angles further on'
+    'the image 2 angles further on, seen with it'
     """
     part, _, step = key.partition("+")
-    return f"the image {step} {part}{'s' if step != '1' else ''} further on" if step else KEYS[key]
+    return f"the image {step} {part}{'s' if step != '1' else ''} further on, seen with it" if step else KEYS[key]
 
 
 def pair_in(needs: tuple[str, ...]) -> str:

@@ -24,7 +24,8 @@ the deviation of speckle, so that s can't swallow the noise.
 Of the paper the abstract alone could be read: stages and network are built on what its family has published. The
 bands of its images are one image here, or several of a scene, `bands`: independent looks, or steering angles. Each of
 them has its own x, z and s; the first is what is cleaned and taught, and the views that follow it help. Then
-`s2s denoise` takes files that hold them: see docs/denoise.md.
+`s2s denoise` takes files that hold them: see docs/denoise.md. With `--data`, stored angles, `--judge training-angles`
+gives scores.
 
 **Tells** `outliers_db`, s in dB.
 
@@ -83,7 +84,7 @@ class DnaNet(Method):
         super().__init__()
         self.target = AGAINST[one_of("against", against, AGAINST)]
         self.bands = Bands(whole("bands", bands, 1, MOST_BANDS), one_of("part", part, PARTS))
-        if against == "look" and part != "look":
+        if against == "look" and part != "look" and bands > 1:
             raise ValueError(f"against look: {self.bands} have no further look to be taught with; choose part=look")
         self.needs = ("y", self.target, *self.bands.keys)
         if part == "look":  # one more to be taught with
@@ -100,16 +101,17 @@ class DnaNet(Method):
     def solved(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Clean images and outliers (B, bands, H, W)."""
         z, s = y, torch.zeros_like(y)
-        for stage in self.steer((y - MIDDLE) / SPREAD).to(y).unbind(1):
-            mu, beta, theta = stage.unbind(1)
+        for stage, said in enumerate(self.steer((y - MIDDLE) / SPREAD).to(y).unbind(1)):
+            mu, beta, theta = said.unbind(1)
             x = (y - s + mu * z) / (1.0 + mu)
-            z = self.denoised(x, beta)
+            z = self.denoised(x, beta, stage)
             s = soft(y - z, SPECKLE * (_LEAST + _SHARE * theta))
         return z, s
 
-    def denoised(self, x: Tensor, beta: Tensor) -> Tensor:
-        """What the prior makes of images, noise of beta (B, 1, 1, 1) being on them."""
-        return x + SPECKLE * self.prior(torch.cat([(x - MIDDLE) / SPREAD, beta.expand_as(x[:, :1])], 1)).to(x)
+    def denoised(self, x: Tensor, beta: Tensor, stage: int) -> Tensor:
+        """What the prior makes of images in a stage, noise of beta (B, 1, 1, 1) being on them."""
+        seen = torch.cat([(x - MIDDLE) / SPREAD, beta.expand_as(x[:, :1])], 1)
+        return x + SPECKLE * self.prior(seen, stage).to(x)
 
     def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
         """Error of the last stage in units of speckle, smooth about zero (Charbonnier)."""

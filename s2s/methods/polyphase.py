@@ -42,6 +42,7 @@ class Polyphase(Method):
         self.inner = self.wrapped(**settings)
         self.needs, self.looks, self.bands = self.inner.needs, self.inner.looks, self.inner.bands
         self.fit_steps, self.keeps_statistics = self.inner.fit_steps, self.inner.keeps_statistics
+        self.exportable = self.inner.exportable
         self.multiple = math.lcm(*self.phases) * self.inner.multiple
         self.smallest = max(self.phases) * self.inner.smallest
         self.halo = None if self.inner.halo is None else max(self.phases) * (self.inner.halo + 1) - 1

@@ -9,6 +9,8 @@ from s2s.nets.generators import ChannelAttention
 
 #: Rows and columns of pixels that attend to each other, and of the block that they are taken from.
 WINDOW, BLOCK = 8, 32
+#: Pixels by which windows begin later in each pass over an image: borders that are always the same ones show in it.
+_LATER = 11
 
 
 class UTransformer(nn.Module):
@@ -31,16 +33,18 @@ class UTransformer(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.multiple = BLOCK
 
-    def forward(self, x: Tensor) -> Tensor:
-        """What is added to an image."""
+    def forward(self, x: Tensor, stage: int = 0) -> Tensor:
+        """What is added to an image; stage: how often the network has seen it before."""
+        down, up = (_LATER * passed % BLOCK for passed in (2 * stage, 2 * stage + 1))
         x, skips = self.first(x), []
         for level, block in enumerate(self.blocks):
-            x = block(x)
+            x = block(x, down // 2**level)
             if level < len(self.halve):
                 skips.append(x)
                 x = self.halve[level](x)
         for level in reversed(range(len(self.halve))):
-            x = self.after[level](self.fuse[level](torch.cat([skips[level], self.widen[level](x)], 1)))
+            x = self.fuse[level](torch.cat([skips[level], self.widen[level](x)], 1))
+            x = self.after[level](x, up // 2**level)
         made: Tensor = self.last(x)
         return made
 
@@ -59,10 +63,13 @@ class AttentionBlock(nn.Module):
         self.gated = GatedLayer(width)
         self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(4))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, width, H, W), same shape."""
-        for norm, layer in zip(self.norms, (self.near, self.far, self.channels, self.gated), strict=True):
-            x = x + layer(norm(x))
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """(B, width, H, W), same shape; start: row and column in which windows begin."""
+        near, far, channels, gated = self.norms
+        x = x + self.near(near(x), start)
+        x = x + self.far(far(x), start)
+        x = x + self.channels(channels(x))
+        x = x + self.gated(gated(x))
         return x
 
 
@@ -80,8 +87,12 @@ class WindowAttention(nn.Module):
         offsets = apart[:, None, :, None] * (2 * WINDOW - 1) + apart[None, :, None, :]
         self.register_buffer("offsets", offsets.reshape(WINDOW**2, WINDOW**2), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, width, H, W), same shape; sides multiples of 8 spacing."""
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """(B, width, H, W), same shape; sides multiples of 8 spacing.
+
+        start: row and column in which windows begin; those beyond an edge hold pixels of the opposite one.
+        """
+        x = x.roll((-start, -start), (-2, -1)) if start else x
         count, width, height, columns = x.shape
         tall, wide = height // (WINDOW * self.spacing), columns // (WINDOW * self.spacing)
         cut = (count, 3, self.heads, width // self.heads, tall, WINDOW, self.spacing, wide, WINDOW, self.spacing)
@@ -93,7 +104,7 @@ class WindowAttention(nn.Module):
         found = nn.functional.scaled_dot_product_attention(asked, keys, values, attn_mask=bias)
         back = found.reshape(shape[1:]).permute(0, 5, 8, 1, 6, 3, 2, 7, 4)
         answered: Tensor = self.answer(back.reshape(x.shape))
-        return answered
+        return answered.roll((start, start), (-2, -1)) if start else answered
 
 
 class GatedLayer(nn.Module):

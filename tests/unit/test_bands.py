@@ -1,18 +1,26 @@
 """Methods that see several images of a scene at once: from simulation, from files, and in what they clean."""
 
+import re
+import shutil
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
 import torch
 
 import s2s
+import s2s.files
 import usim
+from s2s.alike import frames_alike
 from s2s.checkpoint import load_checkpoint, save_checkpoint
 from s2s.cli import main
 from s2s.data import Simulation
 from s2s.domain import RANGE_DB
+from s2s.files import denoise_files
 from s2s.held_out import HeldOut
-from s2s.images import Stated
+from s2s.images import Stated, open_image
+from s2s.images.image import LazyFrames
 from s2s.methods import make
 from s2s.methods.bands import Bands
 from s2s.pool import Pool
@@ -138,6 +146,18 @@ def test_scenes_with_too_few_images_are_refused(settings, text, more, reason):
         Simulation(phantom(text), 5, seen.needs, **{"looks": seen.looks, **more}).open()
 
 
+def test_scatterers_of_a_file_have_one_look(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("cloud.npz", position=np.full((9, 3), [0.0, 0.0, 0.014]), amplitude=np.ones(9))
+    (tmp_path / "cloud.yaml").write_text(PHANTOM + "scatterers: {file: cloud.npz}\n")
+    (tmp_path / "looks.yaml").write_text(LOOKS)
+    choice = ["--method", "dna-net", "--preset", "toy", "--set", "bands=2", "--set", "width=4", *SMALL, "-o", "run"]
+    for source in (["--sim", "cloud.yaml"], ["--sim", "looks.yaml", "--judge", "cloud.yaml"]):
+        assert main(["train", *source, *choice]) == 2
+        assert "a cloud that is given has one look only, but 2 looks are to be seen" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_device_makes_no_angles():
     source = Simulation(phantom(ANGLES), 5, method(3, "angle").needs)
     with pytest.raises(ConfigError, match="a band of 3 angles is made by the CPU only"):
@@ -236,7 +256,7 @@ def test_clips_are_bands_and_single_images_are_refused(tmp_path, capsys):
     (tmp_path / "clip.denoised.npy").unlink()
     capsys.readouterr()
     assert main([*command, str(tmp_path / "clip.npy"), str(tmp_path / "one.npy")]) != 0
-    assert "one.npy: 1 of the 2 looks of a scene that are to be seen at once" in capsys.readouterr().err
+    assert "one.npy: 1 of the 2 images of a scene that are seen at once" in capsys.readouterr().err
     assert not (tmp_path / "clip.denoised.npy").exists()
     with pytest.raises(DataError, match="image: 1 of the 2 looks that dna-net sees at once"):
         denoiser.denoise(clip[0], domain="db")
@@ -261,8 +281,65 @@ def test_held_out_scenes_are_judged_with_their_bands():
     error = np.clip(clean, -40.0, 0.0) - np.clip(frame.truth.bmode, -40.0, 0.0)
     scores = held_out.scores(seen).suites["angles"][0]
     assert scores["psnr"] == pytest.approx(20.0 * np.log10(40.0 / np.sqrt(np.mean(error**2))), abs=1e-3)
-    with pytest.raises(ConfigError, match="has 1 of the 3 angles that the method sees at once"):
-        HeldOut.simulate({"looks": phantom(LOOKS)}, 3, 2, seen.bands)
+
+
+def test_what_judges_is_looked_at_before_any_work(angles, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    choice = ["--method", "dna-net", "--preset", "toy", "--set", "bands=2", "--set", "part=angle", *SMALL, "-o", "run"]
+    assert main(["train", "--data", str(angles), *choice]) == 2
+    assert "has 1 of the 2 angles that are to be seen at once; name one that has them with --judge" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "angles.yaml").write_text(ANGLES)
+    assert main(["train", "--data", str(angles), "--judge", "angles.yaml", *choice]) == 0
+    assert "next, s2s denoise scans.npy -m run" in capsys.readouterr().out
+    assert main(["train", "--adapt", "run", "--data", str(angles), "-o", "adapted"]) == 2
+    assert "which learns from what images alone lack" in capsys.readouterr().err
+    assert main(["export", "run", "-o", "run.onnx"]) == 2
+    assert main(["publish", "run", "-o", "mine.safetensors"]) == 0
+    assert "the image 1 angle further on, seen with it" in (tmp_path / "mine.md").read_text()
+
+
+@pytest.mark.parametrize("frames", [(4, 6), (7, 5)])
+def test_runs_are_not_mixed_with_each_other(tmp_path, frames, capsys):
+    """Shards of two runs in one folder, of which the first ends within a scene."""
+    (tmp_path / "both").mkdir()
+    for seed, count in enumerate(frames):
+        generate(phantom(ANGLES), tmp_path / f"{seed}", frames=count, seed=seed, workers=1)
+        for shard in (tmp_path / f"{seed}").glob("*.h5"):
+            shutil.copy(shard, tmp_path / "both" / f"shard-{seed}{shard.name[-8:]}")
+    found, stored = frames_alike(tmp_path / "both", "angle"), usim.open(tmp_path / "both")
+    assert sorted(number for group in found for number in group) == list(range(sum(frames)))
+    for group in found:
+        assert len({stored[number].params["seed"] for number in group}) == 1
+    save_checkpoint(tmp_path / "two.pt", method(2, "angle"), {})
+    assert main(["denoise", str(tmp_path / "both"), "-m", str(tmp_path / "two.pt"), "-o", str(tmp_path / "c.h5")]) == 3
+    assert re.search(r"both: frame \d+: its scene has 1 of the 2 angles", capsys.readouterr().err)
+    assert not (tmp_path / "c.h5").exists()
+
+
+def test_frames_of_a_clip_are_read_once_but_for_the_last(tmp_path, monkeypatch):
+    """Going back means to decode a movie from its start."""
+    clip = np.random.default_rng(0).uniform(-50.0, -1.0, (9, 32, 40)).astype(np.float32)
+    np.save(tmp_path / "clip.npy", clip)
+    read = []
+
+    class Watched(LazyFrames):
+        def read(self, index):
+            read.append(index)
+            return clip[index]
+
+    def watched(path, stated):
+        return replace(open_image(path, stated), frames=Watched(len(clip)))
+
+    monkeypatch.setattr(s2s.files, "open_image", watched)
+    stated = Stated("db", 60.0)
+    assert list(denoise_files([tmp_path / "clip.npy"], s2s.denoise.Denoiser(method(3)), stated=stated))
+    assert read[-11:] == [*range(9), 0, 1]
+    np.testing.assert_allclose(
+        np.load(tmp_path / "clip.denoised.npy"), s2s.denoise.Denoiser(method(3)).denoise(clip, "db"), atol=1e-6
+    )
 
 
 def test_evaluations_judge_single_images(tmp_path, capsys):

@@ -137,7 +137,7 @@ def test_a_graph_of_one_size_is_not_written(networks, tmp_path, monkeypatch):
 def test_what_can_not_be_exported(networks, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="nlm: a filter has no network"):
         export(load("nlm"), tmp_path / "a.onnx", "onnx")
-    for name in ("cosdd", "dna-net", "r2d2+", "noise2vst"):
+    for name in ("cosdd", "dna-net", "polyphase(2):dna-net", "r2d2+", "noise2vst", "polyphase(4):noise2vst"):
         with pytest.raises(ConfigError, match=re.escape(f"{name}: what it does to an image no exported network can")):
             export(Denoiser(make(name, "toy")), tmp_path / "a.onnx", "onnx")
     with pytest.raises(ConfigError, match="allowed are onnx and torchscript"):

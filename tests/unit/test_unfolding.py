@@ -49,7 +49,7 @@ def test_one_stage_without_coupling_is_the_prior():
     nn.init.normal_(method.prior.last.weight, std=0.1)
     method.steer = Steered(0.0, 0.7, 1e6, 1)
     y = torch.rand(2, 1, 32, 32)
-    expected = method.denoised(y, torch.full((2, 1, 1, 1), 0.7))
+    expected = method.denoised(y, torch.full((2, 1, 1, 1), 0.7), 0)
     assert not torch.equal(expected, y)
     torch.testing.assert_close(method.infer(y), expected)
 
@@ -59,7 +59,7 @@ def test_stages_are_the_formulas():
     method = small(stages=2)
     mu, theta, shift = 0.5, 20.0, 0.6
     method.steer = Steered(mu, 1.0, theta, 2)
-    method.denoised = lambda x, beta: x - shift
+    method.denoised = lambda x, beta, stage: x - shift
     y = torch.rand(1, 1, 32, 32)
     threshold = SPECKLE * (3.0 + 0.05 * theta)
     z = y - shift
@@ -119,6 +119,32 @@ def test_attention_is_that_of_the_pixels_of_a_window(spacing):
             heads.append(sum(w * values[image, part, r, c] for w, (r, c) in zip(weights, window, strict=True)))
         expected = layer.answer.weight[:, :, 0, 0] @ torch.cat(heads) + layer.answer.bias
         torch.testing.assert_close(found[image, :, row, column], expected)
+
+
+@torch.no_grad()
+def test_windows_begin_where_they_are_told_to():
+    torch.manual_seed(1)
+    layer, x = WindowAttention(8, 1), torch.randn(1, 8, 16, 16)
+    other = x.clone()
+    other[..., 7, 0] += 1.0
+    for start, seen in ((0, range(8)), (3, (3, 4, 5, 6, 7, 8, 9, 10)), (8, range(8))):
+        changed = (layer(other, start) != layer(x, start)).any(1)[0].any(1)
+        assert changed.nonzero().flatten().tolist() == list(seen), start
+
+
+@torch.no_grad()
+def test_borders_of_windows_lie_elsewhere_in_each_pass():
+    net, starts = UTransformer(2, 1, width=8), []
+    for module in net.modules():
+        if isinstance(module, AttentionBlock):
+            module.register_forward_pre_hook(lambda block, given: starts.append((given[0].shape[-1], given[1])))
+    for stage in range(3):
+        net(torch.randn(1, 2, 32, 32), stage)
+    assert len(starts) == 15
+    for side in (32, 16):
+        found = [start % WINDOW for size, start in starts if size == side]
+        assert len(found) == 6
+        assert max(map(found.count, found)) <= 2
 
 
 def test_a_bias_says_how_far_apart_two_pixels_are():

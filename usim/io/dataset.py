@@ -144,6 +144,16 @@ class Frames(Sequence[Frame]):
         rows = np.asarray(self._rows, np.int64)
         return {name: np.concatenate(parts)[rows] for name, parts in columns.items()}
 
+    def runs(self) -> NDArray[np.int64]:
+        """Which run made every frame, (N,): shards of one phantom and seed are one run's, numbered as they come."""
+        numbers: dict[tuple[str, int], int] = {}
+        found: list[NDArray[np.int64]] = []
+        for part in self.parts:
+            with open_shard(part.path, part.bytes) as file:
+                made = (str(file.attrs.get("config_sha256", "")), int(file.attrs.get("seed", 0)))
+            found.append(np.full(part.frames, numbers.setdefault(made, len(numbers)), np.int64))
+        return np.concatenate(found)[np.asarray(self._rows, np.int64)]
+
     def close(self) -> None:
         """Close the files that are open; reading opens them again."""
         handles = self._handles

@@ -50,7 +50,17 @@ class Phantom:
     @cached_property
     def views(self) -> View:
         """How many looks, slices, angles and times every scene has."""
-        return shape_of(Scene.model_validate(ranges.Corner(self.document, 0, 0, set()).data))
+        return shape_of(self._corner)
+
+    @property
+    def draws_looks(self) -> bool:
+        """Whether another look is another draw of the scatterers, which those of a file never are."""
+        return not isinstance(self._corner.scatterers, CloudFile)
+
+    @cached_property
+    def _corner(self) -> Scene:
+        """One of its scenes, at the ends of all ranges."""
+        return Scene.model_validate(ranges.Corner(self.document, 0, 0, set()).data)
 
     @property
     def frames(self) -> int:
