@@ -121,24 +121,29 @@ class Cosdd(Regression):
         descend: Descent,
     ) -> dict[str, float]:
         """One step; raises DataError when the code has become empty."""
-        told = super().step(batches, progress, optimizers, descend)
-        if progress > _LATE and self.nats < EMPTY:
+        told = descend(self.terms, batches, progress, optimizers["main"])
+        if progress > _LATE and told["nats"] < EMPTY:
             raise DataError(
-                f"cosdd: the code holds {self.nats:.2g} nats per pixel, nothing: the decoder foretells the images from "
-                "their rows alone; begin again with fewer layers, a lower --rate or another --seed"
+                f"cosdd: the code holds {told['nats']:.2g} nats per pixel, nothing: the decoder foretells the images "
+                "from their rows alone; begin again with fewer layers, a lower --rate or another --seed"
             )
-        return {**told, "nats": self.nats}
+        return told
 
     def loss(self, batch: dict[str, Tensor], progress: float) -> Tensor:
         """What code, decoders and network have to learn; each from its own term."""
+        return self.terms(batch, progress)[0]
+
+    def terms(self, batch: dict[str, Tensor], progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and `nats`: what the code holds of a pixel, in nats."""
         y = self._turned(batch["y"])
         image = (y - MIDDLE) / SPREAD
         code, nats = self.ladder(image)
         clean = MIDDLE + SPREAD * self.signal(code.detach()).to(y)
-        bound = nats.to(y).mean() - self.rows.log_likelihood(image, code).mean()
         taught = self._turned(self.estimate(batch["y"])) - clean.detach()
-        self.nats = float(nats.detach().mean())
-        return bound + ((clean - y) / SPECKLE).square().mean() + (taught / SPECKLE).square().mean()
+        held = nats.to(y).mean()
+        bound = held - self.rows.log_likelihood(image, code).mean()
+        total = bound + ((clean - y) / SPECKLE).square().mean() + (taught / SPECKLE).square().mean()
+        return total, {"nats": held}
 
     def draws(self, y: Tensor) -> Tensor:
         """Clean images of draws of the code, (samples, B, 1, H, W); the same for the same image."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from s2s.ranks import ALONE, Ranks
 from usim.errors import ConfigError, first_line
 
-#: A method's loss: (batch, progress) -> scalar.
-Loss = Callable[[dict[str, Tensor], float], Tensor]
+#: A method's loss, (batch, progress) -> scalar, or that and by name what else is worth logging, scalars too.
+Loss = Callable[[dict[str, Tensor], float], Tensor | tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass
@@ -37,7 +37,8 @@ class Descent:
         progress: float,
         optimizer: torch.optim.Optimizer,
     ) -> dict[str, float]:
-        """Step down the mean of `loss` over equally large batches; returns `loss` and `gradient_norm`.
+        """Step down the mean of `loss` over equally large batches; returns `loss` and `gradient_norm`, and the means of
+        what else it tells, over batches and processes.
 
         Gradients are gathered batch by batch, so that memory is that of one (gradient accumulation).
         Raises ConfigError when a loss can't be compiled.
@@ -53,21 +54,22 @@ class Descent:
                 raise ConfigError(
                     f"--compile: torch can't compile this loss here: {first_line(error)}; train with --no-compile"
                 ) from error
-        total = torch.stack(shares).sum()
+        means = {name: torch.stack([share[name] for share in shares]).sum() for name in shares[0]}
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        self.ranks.mean([*(weight.grad for weight in weights if weight.grad is not None), total])
+        self.ranks.mean([*(weight.grad for weight in weights if weight.grad is not None), *means.values()])
         norm = nn.utils.clip_grad_norm_(weights, self.clip or float("inf"))
         optimizer.step()
-        return {"loss": float(total), "gradient_norm": float(norm)}
+        return {**{name: float(mean) for name, mean in means.items()}, "gradient_norm": float(norm)}
 
-    def _gather(self, loss: Loss, batch: dict[str, Tensor], progress: float, count: int) -> Tensor:
-        """Add a batch's share of the gradient to what is there, and return its share of the loss."""
+    def _gather(self, loss: Loss, batch: dict[str, Tensor], progress: float, count: int) -> dict[str, Tensor]:
+        """Add a batch's share of the gradient to what is there, and return its shares of the means."""
         if self.compiled:
             if loss not in self._made:
                 self._made[loss] = torch.compile(loss)
             loss = self._made[loss]
         device = next(iter(batch.values())).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
-            share = loss(batch, progress) / count
-        share.backward()  # type: ignore[no-untyped-call]
-        return share.detach()
+            found = loss(batch, progress)
+            total, told = found if isinstance(found, tuple) else (found, {})
+        (total / count).backward()  # type: ignore[no-untyped-call]
+        return {name: value.detach() / count for name, value in {"loss": total, **told}.items()}

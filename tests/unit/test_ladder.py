@@ -166,8 +166,8 @@ def nats(method, steps=120):
     optimizers = method.optimizers(Training(rate=2e-3))
     for step in range(steps):
         torch.manual_seed(step)
-        method.step([{"y": y}], 0.1, optimizers, Descent(clip=1.0))
-    return method.nats
+        told = method.step([{"y": y}], 0.1, optimizers, Descent(clip=1.0))
+    return told["nats"]
 
 
 def test_a_decoder_of_two_dimensions_leaves_the_code_less():
@@ -195,6 +195,18 @@ def test_an_empty_code_ends_a_training_with_what_to_do():
             continue
         with pytest.raises(DataError, match=r"cosdd: the code holds .* nothing.*begin again with fewer layers"):
             method.step([{"y": y}], progress, optimizers, Descent())
+
+
+def test_what_the_code_holds_is_told_of_all_batches_of_a_step():
+    method, batches = small(), [{"y": torch.rand(2, 1, 32, 32)} for _ in range(2)]
+    optimizers = method.optimizers(Training(rate=0.0))
+    torch.manual_seed(0)
+    both = method.step(batches, 0.1, optimizers, Descent())
+    torch.manual_seed(0)
+    first, second = (method.step([batch], 0.1, optimizers, Descent()) for batch in batches)
+    assert abs(first["nats"] - second["nats"]) > 1e-6
+    for name in ("nats", "loss"):
+        assert both[name] == pytest.approx((first[name] + second[name]) / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize(
