@@ -11,7 +11,7 @@ import click
 @click.command()
 @click.option("--suite", default="paper", show_default=True, help="What is compared: paper.")
 @click.option("--preset", default="smoke", show_default=True,
-              help="How much work: smoke (minutes), short (80 minutes on two cores), full (a GPU, or days).",
+              help="How much work: smoke (minutes), short (3 hours on two cores), full (a GPU, or days).",
               )  # fmt: skip
 @click.option("-m", "--method", "labels", multiple=True, metavar="LABEL",
               help="Only this row of the table; once for each, all of them by default.")  # fmt: skip

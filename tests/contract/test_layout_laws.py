@@ -15,7 +15,7 @@ SOURCES = [path for package in ("usim", "s2s") for path in sorted((ROOT / packag
 #: Floors of the house, top first: s2s stands on usim. A module may import from its own floor or below.
 FLOORS = (
     ("s2s.cli", "s2s.__main__"),
-    ("s2s.progress", "s2s.export", "s2s.benchmark_command", "s2s.synthesise_command"),
+    ("s2s.progress", "s2s.export", "s2s.benchmark_command", "s2s.evaluate_command", "s2s.synthesise_command"),
     ("s2s.benchmark",),
     (
         "s2s.ask",
