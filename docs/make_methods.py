@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from s2s import ask
 from s2s.listing import kind_of
 from s2s.methods import METHODS, method_class, settings_of
 from s2s.methods.base import KEYS, Method
@@ -100,10 +101,50 @@ def page(name: str) -> str:
     parts = [f"# {name}", f"*{'; '.join(facts)}.*", text_of(kind)]
     if (PICTURES / f"{name}.png").is_file():
         parts.append(f"![The phantom {PHANTOM}: noisy, {name}, truth](../pictures/methods/{name}.png)")
+    if rows := judged(name):
+        parts += ["## In the table", rows]
     parts += ["## Settings", settings_table(kind)]
+    if kind.IN_USE:
+        names = ", ".join(f"`{key}`" for key in kind.IN_USE)
+        parts.append(f"Trained weights take other values of {names} when they are used: `-m RUN:KEY=VALUE,KEY=VALUE`.")
     if kind.TRAINING:
         parts += ["## Training", training_table(kind)]
+    if kind.needs and not kind.fit_steps and not kind.holds_image:
+        parts.append(recipe(name))
     return "\n\n".join(parts) + "\n"
+
+
+def judged(name: str) -> str:
+    """Return what the committed results say of a method, with and without a wrapper and in every row that it has."""
+    heads, *lines = table_of((DOCS / "results.md").read_text(encoding="utf-8"), "### S-I")
+    shown = [*(heads.index(column) for column in ("PSNR", "PSNR fit", "SSIM 8 bit", "scenes"))]
+    own = [line for line in lines if line[0].rpartition("):")[2].split(" (")[0] == name]
+    noisy = [line for line in lines if "noisy" in line[0]]
+    rows = [[line[0], *(line[column] for column in shown)] for line in [*own, *noisy]]
+    table = [["", *(heads[column] for column in shown)], ["---"] * (len(shown) + 1), *rows]
+    told = (
+        "Means over scenes of `paper-s1` with 95 % intervals, from [the table](../results.md), which says how each was "
+        "trained and by which command:"
+    )
+    return "\n\n".join([told, "\n".join(f"| {' | '.join(row)} |" for row in table)]) if own else ""
+
+
+def table_of(text: str, heading: str) -> list[list[str]]:
+    """Return the cells of the table under a heading, its heads first."""
+    under = text[text.index(heading) :]
+    rows = [line.strip("|").split("|") for line in under.split("\n\n")[1].splitlines()]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    return [cells[0], *cells[2:]]
+
+
+def recipe(name: str) -> str:
+    """Return a recipe of a training, to be pasted into a file."""
+    needs = method_class(name).needs
+    phantom = ask.phantom_for(needs)
+    lines = [f"description: {name}, taught by simulation", f"method: {name}", "preset: default"]
+    lines += [f"phantom: {'training-any' if phantom == ask.PHANTOM else phantom}", "minutes: 60"]
+    block = "\n".join(["```yaml", *lines, "```"])
+    return f"As a recipe, `s2s train --recipe mine.yaml -o runs/mine`:\n\n{block}"
 
 
 def text_of(kind: type[Method]) -> str:

@@ -12,10 +12,17 @@ import torch
 
 from s2s.adapt import weights_to_adapt
 from s2s.denoise import find_device, setting
+from s2s.methods import make
+from s2s.methods.bands import Bands
+from s2s.methods.base import PAIRS, pair_in
 from s2s.recipes import read_recipe
 from s2s.request import Request
 from usim.errors import ConfigError
 
+#: What is simulated where no phantom is named, and for methods that learn from views that it does not have.
+PHANTOM, PHANTOMS = "training", {"slice": "training-sweep", "angle": "training-angles"}
+#: The word for a phantom that has what the method learns from.
+FITTING = "fitting"
 #: Options of `s2s train` that replace what a preset says of its training.
 CHANGES = ("batch", "accumulate", "crop", "rate", "precision", "compile")
 
@@ -54,11 +61,15 @@ def request_from(asked: Mapping[str, Any], given: set[str]) -> Request:
     only_data = {"domain", "dynamic_range", "white"} & given
     if only_data and not asked["data"]:
         raise ConfigError(f"{_option(sorted(only_data)[0])} belongs to --data; leave it out")
+    settings = asked["settings"] if asked["adapt"] else dict(map(_setting, asked["settings"]))
+    phantom = asked["sim"] or PHANTOM
+    if phantom == FITTING:
+        phantom = phantom_for(make(asked["method"], asked["preset"], **settings).needs)
     return Request(
         method=asked["method"],
         preset=asked["preset"],
-        settings=asked["settings"] if asked["adapt"] else dict(map(_setting, asked["settings"])),
-        phantom=asked["sim"] or "training",
+        settings=settings,
+        phantom=phantom,
         data=tuple(os.path.abspath(path) for path in asked["data"]),
         stated={key: asked[key] for key in ("domain", "dynamic_range", "white") if asked[key] is not None},
         steps=asked["steps"],
@@ -72,6 +83,16 @@ def request_from(asked: Mapping[str, Any], given: set[str]) -> Request:
         adapt=_absolute(asked["adapt"] or ""),
         simulate_on=asked["simulate_on"],
     )
+
+
+def phantom_for(needs: tuple[str, ...]) -> str:
+    """The shipped phantom that has what a method learns from.
+
+    >>> phantom_for(("y", "next"))
+    'training-sweep'
+    """
+    part = PAIRS.get(pair_in(needs)) or Bands.among(needs).part
+    return PHANTOMS.get(part, PHANTOM)
 
 
 def _option(name: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,20 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
     if not all(bool(torch.isfinite(value).all()) for value in method.state_dict().values()):
         raise DataError(f"{path}: some weights are not numbers; train it again")
     return Checkpoint(method.to(device).eval(), digest, about, resume)
+
+
+def in_use(method: Method, settings: Mapping[str, Any]) -> Method:
+    """The method with the same weights and other settings, of those that no weight depends on.
+
+    Raises ConfigError for a setting that belongs to the training, and for a value that the method refuses.
+    """
+    for key in settings:
+        if key not in method.IN_USE:
+            may = f"in use may be changed {', '.join(method.IN_USE)}" if method.IN_USE else "none may be changed in use"
+            raise ConfigError(f"{method.name}: setting {key!r} belongs to its training; {may}")
+    other = make(method.name, method.preset, **{**method.settings, **settings})
+    other.load_state_dict(method.state_dict())
+    return other.eval()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:

@@ -127,8 +127,9 @@ def methods(name: str | None) -> None:
 
 
 @cli.command()
-@click.option("--sim", is_flag=False, flag_value="training", metavar="[PHANTOM]",
-              help="Learn from this phantom, simulated on the fly; `training` when no name follows.")  # fmt: skip
+@click.option("--sim", is_flag=False, flag_value="fitting", metavar="[PHANTOM]",
+              help="Learn from this phantom, simulated on the fly; when no name follows from `training`, or "
+              "`training-sweep` or `training-angles` where the method needs slices or angles.")  # fmt: skip
 @click.option("--data", multiple=True, type=click.Path(), metavar="PATH",
               help="Learn from files or folders of images instead; may be given several times.")  # fmt: skip
 @click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s2s.checkpoint import BEST, load_checkpoint
+from s2s.checkpoint import BEST, in_use, load_checkpoint
 from s2s.domain import RANGE_DB, Domain, Kind, from_scale, to_scale
 from s2s.images.image import Stated, find_domain, shown_db, survey
 from s2s.methods import METHODS, is_method, make, method_class, split_spec
@@ -234,8 +234,9 @@ class Denoiser:
 def load(spec: str | os.PathLike[str], *, device: str = "cpu", fast: bool = False) -> Denoiser:
     """Make a denoiser from a checkpoint, the folder of a training (its best.pt), published weights, or a filter.
 
-    spec: a path that exists; a name of weights that come with the package, such as "default"; or a filter
-    with settings such as "lee:window=9" or "nlm:preset=toy".
+    spec: a path that exists; a name of weights that come with the package, such as "default"; either with settings of
+    use (`Method.IN_USE`), such as "runs/r2d2:samples=8"; or a filter with settings such as "lee:window=9" or
+    "nlm:preset=toy".
     device: where to compute: "cpu", "cuda", "cuda:1", "mps", or "auto", the GPU when there is one.
     fast: a network computes in bfloat16, 1.6 to 3 times as fast where the device knows it, and less exact, see
     docs/performance.md.
@@ -249,9 +250,13 @@ def load(spec: str | os.PathLike[str], *, device: str = "cpu", fast: bool = Fals
     device = find_device(device)
     path, text = Path(spec), os.fspath(spec)
     name, settings_text = split_spec(text)
-    best = path / BEST
-    if text and (path.is_file() or best.is_file()):
-        return _from_checkpoint(best if path.is_dir() else path, device, fast)
+    if text and (found := _checkpoint_at(path)):
+        return _from_checkpoint(found, device, fast)
+    before, _, behind = text.rpartition(":")
+    if before and "=" in behind:
+        found = weights_of(before) if before in published() else _checkpoint_at(Path(before))
+        if found:
+            return _from_checkpoint(found, device, fast, _settings(behind, text))
     if text and path.is_dir() and not is_method(name) and text not in published():
         raise DataError(f"{path}: no {BEST} in this folder; name one that s2s train wrote, or a checkpoint")
     if isinstance(spec, os.PathLike) or os.sep in name or path.suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
@@ -276,9 +281,14 @@ def load(spec: str | os.PathLike[str], *, device: str = "cpu", fast: bool = Fals
     return Denoiser(method, device=device, fast=fast, fits=method.fit_steps > 0)
 
 
-def _from_checkpoint(path: Path, device: str, fast: bool) -> Denoiser:
+def _checkpoint_at(path: Path) -> Path | None:
+    """The file of weights that a path names, a file or the folder of a training; None where there is none."""
+    return next((file for file in (path, path / BEST) if file.is_file()), None)
+
+
+def _from_checkpoint(path: Path, device: str, fast: bool, settings: Mapping[str, Any] | None = None) -> Denoiser:
     checkpoint = load_checkpoint(path)
-    method = checkpoint.method
+    method = in_use(checkpoint.method, settings) if settings else checkpoint.method
     # Channels last: 1.05 times as fast for Speckle2Self with BatchNorm, 1.4 for U-Nets (benchmarks/denoise.py),
     # the same to 0.0003 dB; with InstanceNorm, whose kernel copies them back, a tenth slower.
     if not any(isinstance(module, torch.nn.InstanceNorm2d) for module in method.modules()):

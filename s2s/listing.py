@@ -32,6 +32,8 @@ def describe_method(name: str) -> str:
     settings = settings_of(kind)
     width = max(map(len, settings), default=0)
     lines += [f"  {key:{width}} = {value!r}" for key, value in settings.items()] or ["  none"]
+    if kind.IN_USE:
+        lines += ["", f"for trained weights in use, -m RUN:KEY=VALUE: {', '.join(kind.IN_USE)}"]
     lines += ["", "presets:"]
     for preset, values in kind.PRESETS.items():
         lines.append(f"  {preset}: {', '.join(f'{k}={v!r}' for k, v in values.items()) or 'as above'}")

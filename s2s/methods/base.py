@@ -93,6 +93,7 @@ class Method(nn.Module):
     multiple, smallest: height and width that `infer` sees are multiples of the one, and not below the other.
     halo: an output pixel depends on no pixel further away than this; None when it depends on the whole image, so that
     it can't be tiled.
+    IN_USE: settings that no weight depends on, which may be others when trained weights are used.
     TUNING: values of settings that `s2s tune` tries; the first key is the strength, in the order of more smoothing.
     fit_steps: steps for which fresh weights are fitted to what is cleaned; 0 for a filter, or weights trained before.
     holds_image: its weights are one image: they can't be trained on others, nor be shared by the frames of a clip.
@@ -112,6 +113,7 @@ class Method(nn.Module):
     domain: ClassVar[Scale] = "db"
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     TRAINING: ClassVar[dict[str, Training]] = {"default": Training()}
+    IN_USE: ClassVar[tuple[str, ...]] = ()
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {}
     TRAINING_ONLY: ClassVar[tuple[str, ...]] = ()  # first letters of the parameters that `infer` does not use
     fit_steps: int = 0

@@ -26,7 +26,9 @@ three cells, where the published one sees 40; and no latents finer than 8 pixels
 too, and finer ones hold it (with a small network 8.8 dB gained in 600 steps, 5.2 with `finest=2`; in 400 steps 5.9 with
 `finest=2`, 3.8 with `finest=1` and 3.4 with `finest=0`).
 
-In use the mean of `samples` draws; with `direct=true` the network, which knows no whole image and is faster.
+In use the mean of `samples` draws; with `direct=true` the network, which knows no whole image and is faster:
+
+    s2s denoise scan.png -m runs/cosdd:direct=true
 
 **Tells** `spread_db`, the standard deviation of the draws in dB.
 
@@ -72,6 +74,7 @@ class Cosdd(Regression):
 
     needs = ("y",)
     bytes_per_pixel = 900
+    IN_USE = (*Regression.IN_USE, "direct", "samples")
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "toy": {"width": 16, "code": 24},

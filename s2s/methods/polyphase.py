@@ -145,6 +145,7 @@ def polyphase(wrapped: type[Method], rows: int, columns: int) -> type[Polyphase]
             "TRAINING": {
                 name: dataclasses.replace(training, crop=crop(training)) for name, training in wrapped.TRAINING.items()
             },
+            "IN_USE": wrapped.IN_USE,
             "TUNING": wrapped.TUNING,
             "holds_image": wrapped.holds_image,
             "bytes_per_pixel": wrapped.bytes_per_pixel,

@@ -21,6 +21,7 @@ and D of the last. The noise of a step is scaled by t / s, which is the exact la
 
     s2s train --sim --method r2d2+ --minutes 20 -o runs/r2d2
     s2s denoise scan.png -m runs/r2d2
+    s2s denoise scan.png -m runs/r2d2:strength=0.6,samples=8 --extras
 
 The paper's network, steps and regulariser could not be read in full: the network is our U-Net with the strength of the
 noise as a second channel, and L(y) replaces L(v) in part, so that high frequencies are left alone.
@@ -65,6 +66,7 @@ class R2D2(Regression):
     needs = ("x",)
     exportable = False
     channels = 2
+    IN_USE = (*Regression.IN_USE, "start", "strength", "steps", "samples", "hold", "cut")
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "toy": {"width": 24, "steps": 10, "samples": 2, "cut": 4.0},

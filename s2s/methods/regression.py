@@ -36,6 +36,7 @@ class Regression(Method):
 
     channels: ClassVar[int] = 1  # of what the network is given
     outputs: ClassVar[int] = 1  # of what it gives
+    IN_USE: ClassVar[tuple[str, ...]] = ("keep",)
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "toy": {"width": 24},

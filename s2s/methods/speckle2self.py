@@ -98,6 +98,7 @@ class Speckle2Self(Method):
     compression: 0 for images in dB, p for envelope^p with full scale 1.
     """
 
+    IN_USE = ("keep",)
     # The defaults below are what a checkpoint means that does not name a setting; presets may change, they may not.
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {"target": "hidden"},

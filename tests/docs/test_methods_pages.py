@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from s2s.data import Simulation
 from s2s.denoise import load
 from s2s.methods import METHODS, method_class, settings_of
 from s2s.methods.base import Method
 from s2s.published import published
+from s2s.recipes import read_recipe
+from s2s.request import training_of
+from usim.phantom.load import load_phantom
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -54,6 +58,30 @@ def test_a_page_says_what_is_assumed_what_fails_and_a_command(name):
     assert "**Assumes**" in text
     assert "**Fails**" in text
     assert re.search(r"^    s2s (denoise|train) .*" + name, text, re.MULTILINE)
+
+
+@every
+def test_a_recipe_on_a_page_is_one(name, tmp_path):
+    kind, text = method_class(name), (DOCS / "methods" / f"{name}.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == bool(kind.needs and not kind.fit_steps and not kind.holds_image)
+    for block in blocks:
+        (tmp_path / "mine.yaml").write_text(block)
+        request = read_recipe(f"{tmp_path}/mine.yaml").request
+        assert request.method == name
+        assert training_of(kind, request) == kind.TRAINING["default"]
+        Simulation(load_phantom(request.phantom), 0, kind.needs).refuse_single_images()
+
+
+@every
+def test_a_page_has_what_the_results_say(name):
+    text = (DOCS / "methods" / f"{name}.md").read_text()
+    own = r"^\| (?:polyphase\(4\):)?" + re.escape(name) + r"(?: \(.*?\))? \| .*$"
+    for line in re.findall(own, text, re.MULTILINE):
+        figure = line.split("|")[3].strip()
+        assert figure in (DOCS / "results.md").read_text()
+        assert re.fullmatch(r"\d+\.\d\d \[.*\]", figure)
+    assert "../results.md" in text
 
 
 @pytest.mark.parametrize("name", FILTERS)
