@@ -77,7 +77,9 @@ class Pool:
         side, multiple = self._training.crop, self._method.multiple
         found = f"images of {shape[0]} x {shape[1]} pixels"
         if min(shape) < side:
-            raise ConfigError(f"crop: {found} are smaller than crops of {side}")
+            fits, least = min(shape) // multiple * multiple, max(multiple, self._method.smallest)
+            cure = f"choose --crop {fits}" if fits >= least else f"{self._method.name} needs {least} at least"
+            raise ConfigError(f"crop: {found} are smaller than crops of {side}; {cure}")
         if not side and (shape[0] % multiple or shape[1] % multiple):
             raise ConfigError(f"crop: {found}; {self._method.name} needs multiples of {multiple}, or a --crop of them")
         if not side and shape != self.scene_shape[1:]:

@@ -21,7 +21,7 @@ from s2s.denoise import load
 from s2s.domain import LOWEST_DB, RANGE_DB, amplitude_to_db, db_to_amplitude, from_scale, to_scale
 from s2s.methods.synthesis import Synthesis
 from s2s.run import LAST
-from usim.errors import ConfigError
+from usim.errors import ConfigError, DataError
 from usim.frame import Frame
 from usim.generate import deciding_versions
 from usim.io.atomic import make_folder, write_atomic
@@ -49,6 +49,10 @@ def synthesise(
         raise ConfigError(f"{target}: is to be an HDF5 file; name it {target.with_suffix('.h5').name}")
     if target.is_dir():
         raise ConfigError(f"{target}: is a folder; name a file")
+    if source.is_file() and source.suffix.lower() not in (".h5", ".hdf5"):
+        raise DataError(
+            f"{source}: has no truth to put speckle on; name simulated frames, a folder or .h5 file of usim generate"
+        )
     method = generator_of(model, device)
     frames = open_frames(source)
     if target.exists() and target.resolve() in {part.path.resolve() for part in frames.parts}:

@@ -64,7 +64,7 @@ def write(work: Benchmark, result: Evaluation, page: Path) -> list[Path]:
         "## What differs, and why",
         DIFFERENCES,
         "## Our battery",
-        _verdict(battery),
+        _verdict(battery, [one.label for one in work.able if one.is_slow]),
         *(one.markdown() for one in own),
         *_pictures(result, drawn, page),
         *(["## What is missing", "\n".join(f"- {html.escape(line)}" for line in missing)] if missing else []),
@@ -114,6 +114,9 @@ def _head(work: Benchmark, result: Evaluation) -> list[str]:
     taught = f"{many} steps of training with the settings `{preset.method}` on `{work.phantom}`, " if steps else ""
     apart = [f"{one.label} on `{one.phantom}`" for one in work.able if one.phantom and one.label in work.done.trained]
     taught += f"{', '.join(apart)}; " if apart else ""
+    fits = {one.label: preset.fit.get(one.bare_method, {}) for one in work.able if one.way == "fitted"}
+    fewer = [f"{label} with {', '.join(f'{key}={fit[key]}' for key in fit)}" for label, fit in fits.items() if fit]
+    taught += f"fitted to each image with the settings `{preset.method}`, but {', '.join(fewer)}; " if fewer else ""
     versions = ", ".join(f"{name} {text}" for name, text in result.about["versions"].items())
     facts = [
         f"Preset `{asked.preset}`: {taught}filters tuned on {preset.tuning} scenes of `{work.phantom}`; judged on "
@@ -127,13 +130,15 @@ def _head(work: Benchmark, result: Evaluation) -> list[str]:
         "Every method that the Speckle2Self paper compares, and those that belong beside it, on scenes whose truth is "
         "known. This page is written by the command that does all of the work:",
         f"```sh\n{command}\n```",
+        "The same with `-m LABEL`, and another folder, makes one row alone.",
         *facts,
     ]
 
 
-def _verdict(battery: Evaluation) -> str:
+def _verdict(battery: Evaluation, slow: list[str]) -> str:
     said = "\n".join(f"> {line}" for line in verdict(battery).statement)
-    return f"The suites and metrics of `s2s evaluate --sim`, {len(battery.scenes)} scenes:\n\n{said}"
+    left = f" Not judged here, for they take long per image: {', '.join(slow)}." if slow else ""
+    return f"The suites and metrics of `s2s evaluate --sim`, {len(battery.scenes)} scenes.{left}\n\n{said}"
 
 
 def _prose(text: str) -> str:

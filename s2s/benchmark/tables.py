@@ -13,7 +13,7 @@ import numpy as np
 from s2s.benchmark.paper import COLUMNS, PATIENTS, ROWS, SETS
 from s2s.evaluation.controls import NOISY
 from s2s.evaluation.results import Evaluation
-from s2s.evaluation.statistics import Interval, interval
+from s2s.evaluation.statistics import Interval
 from s2s.evaluation.table import CONDUCT, DETAIL, MISSING, number
 from s2s.metrics.battery import METRICS
 from s2s.report import markup
@@ -116,15 +116,16 @@ def _costs(result: Evaluation, trainings: Mapping[str, float]) -> Table:
         if method in result.controls:
             continue
         seconds = np.array([row.seconds for row in result.rows if (row.method, row.suite) == (method, suite)])
-        taken = interval(seconds, np.zeros(len(seconds), dtype=np.intp))
+        taken = f"{seconds.mean():.3f} ({seconds.min():.3f} to {seconds.max():.3f})"
         parameters = result.costs[method].parameters
         theirs = ROWS[method].time if method in ROWS else ""
         size, taught = f"{parameters:,}" if parameters else "none", trainings.get(method)
-        cells = [shown(taken, 3), theirs or MISSING, size, MISSING if taught is None else f"{taught / 60.0:.1f}"]
+        cells = [taken, theirs or MISSING, size, MISSING if taught is None else f"{taught / 60.0:.1f}"]
         lines.append((method, cells))
     told = (
-        "Of 512 x 512 pixels, as judged: one thread of a processor that did other work too, or the device. Minutes of "
-        "training have the making of its data in them; what is fitted to each image takes its seconds for that."
+        "Of 512 x 512 pixels, as judged: one thread of a processor that did other work too, or the device; the mean, "
+        "and in brackets the least and the most of a scene. Minutes of training have the making of its data in them; "
+        "what is fitted to each image takes its seconds for that."
     )
     return Table("Time", ["s per image", "paper", "parameters", "training, minutes"], lines, told)
 

@@ -23,7 +23,8 @@ and D of the last. The noise of a step is scaled by t / s, which is the exact la
     s2s denoise scan.png -m runs/r2d2
     s2s denoise scan.png -m runs/r2d2:strength=0.6,samples=8 --extras
 
-The paper's network, steps and regulariser could not be read in full: the network is our U-Net with the strength of the
+The paper estimates the noise from the patches of the image, where ours takes `start`; its super-resolution is left out.
+Its network, steps and regulariser could not be read in full: the network is our U-Net with the strength of the
 noise as a second channel, and L(y) replaces L(v) in part, so that high frequencies are left alone.
 
 **Reached** on toy scenes in 400 steps of a network of width 12, 19 s on one core: 7.0 dB of PSNR gained, 7.3 with the

@@ -177,7 +177,6 @@ def test_a_decoder_of_two_dimensions_leaves_the_code_less():
     torch.manual_seed(0)
     plane.rows = PlaneDecoder(8, width=8)
     found = nats(plane)
-    print(rows, found)
     assert rows > 2.0 * EMPTY
     assert found < 0.8 * rows
 

@@ -73,6 +73,7 @@ def test_a_denoiser_learns_from_it_like_from_any_dataset(folder):
         (("data", "-m", "nlm", "-o", "mine.h5"), 2, "nlm makes no speckle; train one that does, pngan or danet"),
         (("data", "-m", "maker.pt", "-o", "mine.png"), 2, "is to be an HDF5 file; name it mine.h5"),
         (("nothing", "-m", "maker.pt", "-o", "mine.h5"), 3, "nothing: missing or damaged"),
+        (("scan.png", "-m", "maker.pt", "-o", "mine.h5"), 3, "scan.png: has no truth to put speckle on; name"),
         (("data", "-m", "none.pt", "-o", "mine.h5"), 3, "none.pt: no such checkpoint"),
         (("data", "-m", "untaught.pt", "-o", "mine.h5"), 2, "untaught.pt has learned nothing yet; train it further"),
         (("data", "-m", "maker.pt", "-o", "mine.h5", "--seed", str(2**63)), 2, "--seed"),
@@ -84,6 +85,7 @@ def test_bad_calls_are_refused_and_nothing_is_written(folder, capsys, words, cod
     shard = min((folder / "data").glob("*.h5"))
     before = shard.read_bytes()
     (folder / "dir.h5").mkdir()
+    (folder / "scan.png").touch()
     words = [word.replace("data/shard", str(shard)) for word in words]
     assert main(["synthesise", *words]) == code
     assert text in capsys.readouterr().err

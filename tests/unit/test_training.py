@@ -192,7 +192,7 @@ class Growing:
     ("source", "training", "depth", "text"),
     [
         (Counted(), {"crop": 31}, 1, "31 pixels; noise2true needs multiples of 2"),
-        (Counted(), {"crop": 32}, 1, "images of 30 x 40 pixels are smaller than crops of 32"),
+        (Counted(), {"crop": 32}, 1, "images of 30 x 40 pixels are smaller than crops of 32; choose --crop 30"),
         (Counted(), {"crop": 0}, 2, "images of 30 x 40 pixels; noise2true needs multiples of 4"),
         (Growing(), {"crop": 0}, 1, "images of 18 x 20 pixels among others of 16 x 20"),
     ],
