@@ -47,7 +47,11 @@ class Bm3d(Filter):
     or "white".  reach: rows and columns up to which speckle is correlated.
     """
 
-    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {"reach": (6, 10)}}
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "default": {},
+        "toy": {"reach": (6, 10)},
+        "paper": {"spectrum": "white", "strength": 1.0},
+    }
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {"strength": (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)}
 
     def __init__(self, *, strength: float = 2.0, spectrum: str = "speckle", reach: tuple[int, int] = (8, 24)) -> None:

@@ -40,7 +40,7 @@ class Lee(IntensityFilter):
     looks: number of independent speckle patterns that the image averages, which is 1 / C²; auto reads it off the image.
     """
 
-    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {}}
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {}, "paper": {"window": 7, "looks": 1.0}}
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {
         "window": (3, 5, 7, 9, 11, 13, 15, 19, 25, 31),
         "looks": ("auto", 0.35, 0.5, 0.7, 1.0, 1.5, 2.5),

@@ -39,7 +39,11 @@ class Nlm(Filter):
     h: how unlike patches may be, in standard deviations of speckle.
     """
 
-    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "toy": {"patch": 11}}
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "default": {},
+        "toy": {"patch": 11},
+        "paper": {"patch": 7, "distance": 10},
+    }
     TUNING: ClassVar[dict[str, tuple[Any, ...]]] = {
         "h": (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.1, 2.6),
         "patch": (5, 7, 9, 11, 15, 19),
