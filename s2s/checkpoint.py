@@ -102,10 +102,10 @@ def load_checkpoint(path: Path, *, device: str = "cpu") -> Checkpoint:
 def in_use(method: Method, settings: Mapping[str, Any]) -> Method:
     """The method with the same weights and other settings, of those that no weight depends on.
 
-    Raises ConfigError for a setting that belongs to the training, and for a value that the method refuses.
+    Raises ConfigError for a setting that belongs to the training or is none, and for a value that the method refuses.
     """
     for key in settings:
-        if key not in method.IN_USE:
+        if key in method.settings and key not in method.IN_USE:
             may = f"in use may be changed {', '.join(method.IN_USE)}" if method.IN_USE else "none may be changed in use"
             raise ConfigError(f"{method.name}: setting {key!r} belongs to its training; {may}")
     other = make(method.name, method.preset, **{**method.settings, **settings})

@@ -76,7 +76,7 @@ def test_a_comparison_holds_both(diffusion):
     ("settings", "text"),
     [
         ("width=8", "r2d2\\+: setting 'width' belongs to its training; in use may be changed keep, start"),
-        ("nonsense=8", "setting 'nonsense' belongs to its training"),
+        ("nonsense=8", r"setting 'nonsense' is unknown"),
         ("steps=0", "r2d2\\+: steps is 0; allowed is a whole number from 1"),
         ("samples=0", "r2d2\\+: samples is 0"),
         ("steps", None),
