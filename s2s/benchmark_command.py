@@ -54,11 +54,12 @@ def benchmark(context: click.Context, /, output: Path | None, page: Path | None,
     files.refuse_target(target, ".md")
     refuse_page(target)
     said = (lambda text: None) if context.obj["quiet"] else (lambda text: click.echo(text, err=True))
-    own = training_device(device, said)
+    told: list[str] = []  # said when all that was asked is known to be possible
+    own = training_device(device, told.append)
     around = Surroundings(
         workers=workers or run.processes("cpu"),
         device=own,
-        precision=find_precision("auto", own, said),
+        precision=find_precision("auto", own, told.append),
         minutes=minutes,
         say=said,
         check=interrupts.check,
@@ -66,6 +67,8 @@ def benchmark(context: click.Context, /, output: Path | None, page: Path | None,
         command=command_of(wanted, folder),
     )
     work = Benchmark(wanted, folder, around, resume=resume)
+    for line in told:
+        said(line)
     interrupts.outlook = work.outlook
     result = work.run()
     for path in write(work, result, target):
