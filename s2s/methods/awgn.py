@@ -13,7 +13,8 @@ fourth row and column is taken, so that phases (`polyphase(4):`) look familiar t
 
     s2s train --sim --method awgn --minutes 20 -o runs/awgn
 
-Weights come with the package (`s2s denoise scan.png -m awgn`, its card says how they were made).
+Weights come with the package (`s2s denoise scan.png -m awgn`, or `-m awgn:sigma=8` for stronger noise; its card says
+how they were made).
 
 **Reached** on a toy scene, in dB of PSNR gained by the weights of the package, which never saw such scenes: 15.5 where
 the speckle is white, 4.6 where it is as wide as in an image (`tests/unit/test_stabilised.py`). The picture shows them.
@@ -45,6 +46,7 @@ class Awgn(Regression):
 
     needs = ("x",)
     channels = 2
+    IN_USE = (*Regression.IN_USE, "sigma")
     TRAINING: ClassVar[dict[str, Training]] = {
         "default": Training(crop=128, batch=4),
         "toy": Training(steps=2_000, batch=4, crop=128),

@@ -43,6 +43,8 @@ class Noise2Self(BlindSpot):
     without being seen, in period^2 passes.
     """
 
+    IN_USE = (*BlindSpot.IN_USE, "invariant")
+
     def __init__(self, period: int = 4, invariant: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
         self.period, self.invariant = whole("period", period, 2, 16), flag("invariant", invariant)

@@ -63,6 +63,11 @@ def test_weights_in_the_box_take_them_too():
     assert usual.checkpoint == none.checkpoint
 
 
+def test_noise_that_the_box_is_told_of_may_be_stronger():
+    little, much = (load(f"awgn:sigma={sigma}").denoise(IMAGE, "db") for sigma in (2, 12))
+    assert much.std() < little.std() < IMAGE.std()
+
+
 def test_phases_pass_them_on(tmp_path):
     save_checkpoint(tmp_path / "one.pt", make("polyphase(2):cosdd", "toy", **SMALL, samples=2, levels=4), {})
     assert load(f"{tmp_path / 'one.pt'}:samples=5").method.inner.samples == 5
